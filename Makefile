@@ -1,0 +1,70 @@
+# make demo   the main job on embedded data, in a fresh environment
+# make test   the tests, in a fresh environment
+#
+# Needs python3 (>= 3.11) and make; everything else goes into .venv.
+#   PYTHON=python3.12    another interpreter
+#   TORCH_INDEX=URL      where to get torch from; on Linux the CPU build, far smaller than the default one, is at
+#                        https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+WORKERS ?= 2
+
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
+
+# One thread a worker: workers with all threads each would slow each other down.
+test test-slow: export OMP_NUM_THREADS := 1
+
+.PHONY: demo test test-slow lint format modules data changelog clean
+
+demo: .venv/core.stamp
+	$(BIN)/matmosaic demo
+
+test: .venv/dev.stamp
+	$(PYTEST)
+
+test-slow: .venv/dev.stamp
+	$(PYTEST) -m slow
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+format: .venv/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Remake the embedded dataset, then the bundled modules that are trained on it.
+data: .venv/dev.stamp
+	$(BIN)/python scripts/make_alloys.py
+
+modules: .venv/dev.stamp
+	$(BIN)/python scripts/make_modules.py
+
+changelog: .venv/dev.stamp
+	$(BIN)/towncrier build --yes
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+
+# The environment is made once, and again when what it is made from changes.
+# torch goes first and without its dependencies, so that TORCH_INDEX is asked for nothing else.
+.venv/core.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit('matmosaic needs Python >= 3.11; try: make PYTHON=python3.12' if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv --clear .venv
+	$(PIP) --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) -e .
+	$(BIN)/python -c "import pathlib; pathlib.Path('$@').touch()"
+
+.venv/dev.stamp: .venv/core.stamp
+	$(PIP) -e ".[dev]"
+	$(BIN)/python -c "import pathlib; pathlib.Path('$@').touch()"
