@@ -1,0 +1,230 @@
+"""Backbones, featurizers and stores, found as entry points of installed distributions.
+
+This file is the only one that knows how plugins are found. Names are read from package metadata;
+a plugin is imported when it is asked for by name, so a broken one harms nobody else, and
+matmosaic's own backbones and stores enter by the same door.
+"""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import metadata
+from typing import Any, Literal
+
+import entrypoints
+
+from matmosaic.exceptions import DuplicatePluginError, PluginError, UnknownNameError, suggest
+
+__all__ = ["GROUPS", "PluginInfo", "list_plugins", "load", "names"]
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["backbones", "featurizers", "stores"]
+
+#: Entry-point group of each kind of plugin.
+GROUPS = {kind: f"matmosaic.{kind}" for kind in ("backbones", "featurizers", "stores")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginInfo:
+    """What package metadata says about a plugin, and whether it works."""
+
+    group: str
+    """Entry-point group, such as ``"matmosaic.backbones"``."""
+    name: str
+    """Name by which users ask for the plugin."""
+    distribution: str
+    """Normalised name of the distribution that declares it, as in ``pip uninstall NAME``."""
+    version: str
+    """Version of that distribution."""
+    reference: str
+    """Where the object lives: ``"package.module:attribute"``."""
+    healthy: bool | None = None
+    """Whether the plugin can be loaded; None if that was not tried."""
+    reason: str = ""
+    """Why it cannot be loaded."""
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the names of all plugins of a kind, sorted, without importing any.
+
+    Parameters
+    ----------
+    kind : {"backbones", "featurizers", "stores"}
+        Kind of plugin.
+
+    Returns
+    -------
+    list of str
+        Names to use with :func:`load`.
+    """
+    return sorted({plugin.name for plugin in _find(kind)})
+
+
+def load(kind: Kind, name: str) -> Any:
+    """Import the plugin of that name.
+
+    Parameters
+    ----------
+    kind : {"backbones", "featurizers", "stores"}
+        Kind of plugin.
+    name : str
+        Name of the plugin, one of :func:`names`.
+
+    Returns
+    -------
+    object
+        What the entry point refers to, usually a class.
+
+    Raises
+    ------
+    UnknownNameError
+        If no installed distribution declares that name.
+    DuplicatePluginError
+        If two distributions declare it.
+    PluginError
+        If importing it fails.
+    """
+    claims = _claims(kind, name)
+    if not claims:
+        _scan.cache_clear()  # it may have been installed since the last look
+        importlib.invalidate_caches()
+        claims = _claims(kind, name)
+    if not claims:
+        raise UnknownNameError(suggest(name, names(kind), what=kind.removesuffix("s")))
+    if len(claims) > 1:
+        raise DuplicatePluginError(_clash(claims))
+    return _import(claims[0])
+
+
+def list_plugins(*, check: bool = False) -> list[PluginInfo]:
+    """Return every plugin found, with its distribution.
+
+    Parameters
+    ----------
+    check : bool, default=False
+        Import each plugin to learn whether it works. Without it no plugin is imported, and
+        ``healthy`` is False only for what metadata alone shows to be broken.
+
+    Returns
+    -------
+    list of PluginInfo
+        Ordered by group and name.
+    """
+    _scan.cache_clear()
+    found = [_with_clash(plugin) for kind in GROUPS for plugin in _find(kind)]
+    found.sort(key=lambda plugin: (plugin.group, plugin.name, plugin.distribution))
+    return [_with_health(plugin) for plugin in found] if check else found
+
+
+def _find(kind: str) -> list[PluginInfo]:
+    if kind not in GROUPS:
+        raise UnknownNameError(suggest(kind, GROUPS, what="kind of plugin"))
+    return [plugin for plugin in _scan(tuple(sys.path)) if plugin.group == GROUPS[kind]]
+
+
+def _claims(kind: str, name: str) -> list[PluginInfo]:
+    return [plugin for plugin in _find(kind) if plugin.name == name]
+
+
+@lru_cache(maxsize=4)
+def _scan(folders: tuple[str, ...]) -> tuple[PluginInfo, ...]:
+    """Read the metadata in the folders of ``sys.path``; the first copy of a distribution counts."""
+    plugins: list[PluginInfo] = []
+    seen: set[str] = set()
+    for folder in folders:
+        for distribution, version, lines in _declarations(folder):
+            name = re.sub(r"[-_.]+", "-", distribution).lower()
+            if name not in seen:
+                seen.add(name)
+                plugins += (_describe(name, version, *line) for line in lines)
+    return tuple(plugins)
+
+
+_Declaration = tuple[str, str, list[tuple[str, str, str]]]  # distribution, version, (group, name, reference)s
+
+
+def _declarations(folder: str) -> list[_Declaration]:
+    try:
+        return [
+            (distro.name, distro.version or "", _lines(config))
+            for config, distro in entrypoints.iter_files_distros([folder])
+        ]
+    except (configparser.Error, UnicodeDecodeError) as error:
+        # One distribution's malformed metadata would hide all others of its folder.
+        logger.warning("Malformed entry points in %r (%s); reading them one by one.", folder, error)
+        return list(_declarations_one_by_one(folder))
+
+
+def _declarations_one_by_one(folder: str) -> Iterator[_Declaration]:
+    for distribution in metadata.distributions(path=[folder]):
+        try:
+            points = [p for p in distribution.entry_points if p.group in GROUPS.values()]
+        except Exception as error:  # whatever a malformed file makes the parser raise
+            logger.warning("Skipped the entry points of %r: %s", distribution.name, error)
+            continue
+        yield distribution.name, distribution.version, [(p.group, p.name, p.value) for p in points]
+
+
+def _lines(config: configparser.ConfigParser) -> list[tuple[str, str, str]]:
+    groups = [group for group in GROUPS.values() if group in config]
+    return [(group, name, str(value)) for group in groups for name, value in config[group].items()]
+
+
+def _describe(distribution: str, version: str, group: str, name: str, reference: str) -> PluginInfo:
+    plugin = PluginInfo(
+        group=group, name=name, distribution=distribution, version=version, reference=reference
+    )
+    try:
+        entrypoints.EntryPoint.from_string(reference, name)
+    except entrypoints.BadEntryPoint:
+        reason = f"{reference!r} is no object reference of the form 'package.module:attribute'"
+        return replace(plugin, healthy=False, reason=reason)
+    return plugin
+
+
+def _with_clash(plugin: PluginInfo) -> PluginInfo:
+    claims = _claims(plugin.group.removeprefix("matmosaic."), plugin.name)
+    return replace(plugin, healthy=False, reason=_clash(claims)) if len(claims) > 1 else plugin
+
+
+def _with_health(plugin: PluginInfo) -> PluginInfo:
+    if plugin.healthy is False:
+        return plugin
+    try:
+        _import(plugin)
+    except PluginError as error:
+        return replace(plugin, healthy=False, reason=str(error))
+    return replace(plugin, healthy=True)
+
+
+def _clash(claims: list[PluginInfo]) -> str:
+    owners = " and ".join(f"{claim.distribution!r} ({claim.reference})" for claim in claims)
+    name, group = claims[0].name, claims[0].group
+    return f"The plugin name {name!r} of {group} is claimed by {owners}; uninstall one of them."
+
+
+def _import(plugin: PluginInfo) -> Any:
+    what = f"Plugin {plugin.name!r} of distribution {plugin.distribution!r} {plugin.version}".rstrip()
+    if plugin.healthy is False:
+        raise PluginError(f"{what} is declared wrongly: {plugin.reason}; report it to its authors.")
+    try:
+        return entrypoints.EntryPoint.from_string(plugin.reference, plugin.name).load()
+    except Exception as error:  # a plugin's import may fail in any way
+        cause = f"{type(error).__name__}: {error}"
+        message = f"{what} cannot be loaded from {plugin.reference!r} ({cause}). {_remedy(plugin, error)}"
+        raise PluginError(message) from error
+
+
+def _remedy(plugin: PluginInfo, error: Exception) -> str:
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing and missing.partition(".")[0] != plugin.reference.partition(".")[0]:
+        return f"Install the package that provides {missing!r}."
+    return f"Upgrade, reinstall or uninstall {plugin.distribution!r}."
