@@ -22,7 +22,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 # One thread a worker: workers with all threads each would slow each other down.
 test test-slow: export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-slow lint format modules data changelog clean
+.PHONY: demo test test-slow lint format data modules docs changelog clean
 
 demo: .venv/core.stamp
 	$(BIN)/matmosaic demo
@@ -45,10 +45,13 @@ format: .venv/dev.stamp
 
 # Remake the embedded dataset, then the bundled modules that are trained on it.
 data: .venv/dev.stamp
-	$(BIN)/python scripts/make_alloys.py
+	$(BIN)/python tools/make_alloys.py
 
 modules: .venv/dev.stamp
-	$(BIN)/python scripts/make_modules.py
+	$(BIN)/python tools/make_modules.py
+
+docs: .venv/dev.stamp
+	$(BIN)/python tools/make_api_page.py
 
 changelog: .venv/dev.stamp
 	$(BIN)/towncrier build --yes
