@@ -1,0 +1,208 @@
+"""The card of a module: what its weights are, what they predict, and where they come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+
+from matmosaic._version import __version__
+from matmosaic.exceptions import ModuleFormatError
+from matmosaic.modules._card_schema import FORMAT_VERSION, card_schema
+from matmosaic.modules._schema import check
+from matmosaic.modules.names import check_module_name
+
+__all__ = ["ModuleCard"]
+
+
+def _unscaled() -> dict[str, Any]:
+    return {"name": "identity", "mean": 0.0, "std": 1.0, "right_skewed": False}
+
+
+def _no_dataset() -> dict[str, str | None]:
+    return {"name": None, "doi": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleCard:
+    """Everything that must be known about a module besides its weights.
+
+    The fields are fixed: a card with an unknown, missing or mistyped field is refused. Values are
+    those of JSON; the constructor copies them and turns tuples and numpy numbers into lists and
+    Python numbers.
+
+    Raises
+    ------
+    ModuleFormatError
+        If a value is not what its field expects.
+    InvalidParameterError
+        If ``name`` cannot name a module.
+
+    Examples
+    --------
+    >>> from matmosaic.graphs import GraphSettings
+    >>> card = ModuleCard(
+    ...     name="emt-eform",
+    ...     backbone="cgcnn",
+    ...     graph=GraphSettings().to_dict(),
+    ...     target="formation energy",
+    ...     unit="eV/atom",
+    ... )
+    >>> ModuleCard.from_json(card.to_json()) == card
+    True
+    """
+
+    name: str
+    """Name of the module, and of its directory in a store."""
+    version: str = "1"
+    """Version of the module, as in the reference ``store:name@version``."""
+    backbone: str
+    """Name of the backbone plugin."""
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    """Constructor arguments of the backbone besides the graph settings."""
+    graph: dict[str, Any]
+    """Graph settings, as :meth:`matmosaic.graphs.GraphSettings.to_dict` gives them."""
+    atom_table: dict[str, str] | None = None
+    """``name`` and ``sha256`` of the table of element descriptors that the weights expect."""
+    kind: Literal["full", "adapter"] = "full"
+    """Whether the weights are a whole network or adapters for the one named by ``base``."""
+    base: str | None = None
+    """sha256 of the weights that training started from."""
+    head: dict[str, Any] | None = None
+    """Constructor arguments of the :class:`~matmosaic.backbones.MLP` that predicts from features."""
+    target: str
+    """What the head predicts, such as ``"formation energy"``."""
+    unit: str
+    """Unit of the target, such as ``"eV/atom"``."""
+    target_transform: dict[str, Any] = field(default_factory=_unscaled)
+    """``name``, ``mean``, ``std`` of the transform to the learnt scale, and ``right_skewed``."""
+    n_train: int | None = None
+    """Number of structures trained on."""
+    dataset: dict[str, str | None] = field(default_factory=_no_dataset)
+    """``name`` and ``doi`` of the data trained on."""
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    """Records of ``name``, ``value``, ``unit`` and ``split``."""
+    license_code: str | None = None
+    """SPDX identifier of the licence of the code that the weights need."""
+    license_weights: str | None = None
+    """SPDX identifier of the licence of the weights."""
+    references: list[str] = field(default_factory=list)
+    """DOIs of, or sentences about, what to cite."""
+    sha256: str | None = None
+    """sha256 of the weights file; a :class:`PretrainedModule` fills it in."""
+    format_version: int = FORMAT_VERSION
+    """Version of the module format."""
+    golden: list[dict[str, Any]] = field(default_factory=list)
+    """Small crystals with the ``features`` and ``prediction`` that the module gave when it was made."""
+    fingerprints: list[str] = field(default_factory=list)
+    """Hashed fingerprints of the training structures, for leakage checks."""
+    created_with: str = __version__
+    """Version of matmosaic that made the module."""
+
+    def __post_init__(self) -> None:
+        """Copy the values and check every field."""
+        for item in fields(self):
+            object.__setattr__(self, item.name, _plain(getattr(self, item.name)))
+        check(self.to_dict(), card_schema(), f"The card of module {self.name!r}")
+        check_module_name(self.name)
+
+    def __hash__(self) -> int:
+        """Hash the card's text, its values being unhashable."""
+        return hash(self.to_json())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as a dict of JSON values that may be changed freely."""
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+
+    def to_json(self) -> str:
+        """Return the card as JSON text, one line per field."""
+        lines = [
+            f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
+            for name, value in self.to_dict().items()
+        ]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, source: str = "The card") -> ModuleCard:
+        """Rebuild a card from :meth:`to_dict`, strictly.
+
+        Parameters
+        ----------
+        values : mapping
+            All fields of the card.
+        source : str, default="The card"
+            What error messages call the card, such as its path.
+
+        Returns
+        -------
+        ModuleCard
+            The card.
+
+        Raises
+        ------
+        ModuleFormatError
+            If a field is unknown, missing or of the wrong type, or if the card follows another
+            version of the format.
+        """
+        values = _plain(values)
+        version = values.get("format_version", FORMAT_VERSION) if isinstance(values, dict) else FORMAT_VERSION
+        if version != FORMAT_VERSION:
+            raise ModuleFormatError(
+                f"{source}: field 'format_version' is {version!r}, and matmosaic {__version__} reads version "
+                f"{FORMAT_VERSION}; upgrade matmosaic, or ask for the module in version {FORMAT_VERSION}."
+            )
+        check(values, card_schema(), source)
+        return cls(**values)
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "The card") -> ModuleCard:
+        """Rebuild a card from :meth:`to_json`, strictly.
+
+        Parameters
+        ----------
+        text : str
+            JSON text.
+        source : str, default="The card"
+            What error messages call the card, such as its path.
+
+        Returns
+        -------
+        ModuleCard
+            The card.
+
+        Raises
+        ------
+        ModuleFormatError
+            If the text is no JSON, or as for :meth:`from_dict`.
+        """
+        try:
+            values = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        except ValueError as error:
+            raise ModuleFormatError(
+                f"{source} is not readable JSON ({error}); restore it from its origin."
+            ) from error
+        return cls.from_dict(values, source=source)
+
+
+def _plain(value: Any) -> Any:
+    """Copy a value, with tuples as lists and numpy numbers as Python's."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"fields given twice: {repeated}")
+    return dict(pairs)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
