@@ -1,5 +1,5 @@
-# make demo   the main job on embedded data, in a fresh environment
-# make test   the tests, in a fresh environment
+# make demo   the main job on embedded data, in an environment of its own
+# make test   the tests, in the same environment
 #
 # Needs python3 (>= 3.11) and make; everything else goes into .venv.
 #   PYTHON=python3.12    another interpreter
