@@ -1,0 +1,21 @@
+"""Backbones: graph networks as chains of named stages."""
+
+from matmosaic.backbones.base import Backbone, replace
+from matmosaic.backbones.freezing import trunk_depth, unfreeze
+from matmosaic.backbones.layers import MLP, GaussianExpansion, WeightedBatchNorm, weighted_mean, weighted_sum
+from matmosaic.backbones.trunk import make_table, structure_features, trunk_table
+
+__all__ = [
+    "MLP",
+    "Backbone",
+    "GaussianExpansion",
+    "WeightedBatchNorm",
+    "make_table",
+    "replace",
+    "structure_features",
+    "trunk_depth",
+    "trunk_table",
+    "unfreeze",
+    "weighted_mean",
+    "weighted_sum",
+]

@@ -1,0 +1,116 @@
+"""What a backbone is: the file that the author of a backbone reads.
+
+A backbone turns the graph of a structure into a feature vector, through an ordered chain of named
+stages. Each stage takes a PyG batch and returns one with new feature values:
+
+- ``graph.x`` features of atoms, shape (n_atoms, width)
+- ``graph.edge_attr`` features of bonds, shape (n_bonds, width)
+- ``graph.u`` features of structures, shape (n_structures, n_features), set by the last stage
+
+A stage never adds or drops rows. So every gap between two stages is a place where the frozen part
+can be cut off, run once per structure, and kept.
+
+The batch a backbone starts from holds ``z`` (atomic numbers), ``edge_index`` (neighbour, centre),
+``distance`` (Å), ``batch``, and the multiplicities ``atom_weight`` and ``bond_weight``. A backbone
+that weighs its sums and means by them says so with ``supports_weights = True`` and then gets
+compressed graphs; any other gets every atom and bond, with ``ties="reference"`` settings.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from matmosaic.graphs.settings import GraphSettings
+
+
+class Backbone(nn.Module, ABC):
+    """A graph network as a chain of named stages.
+
+    Authors set the attributes below in their constructor, whose keyword arguments must be plain
+    JSON values (they are kept on a module's card) next to ``graph_settings``, and write
+    :meth:`options`.
+
+    Attributes
+    ----------
+    stages : torch.nn.ModuleDict
+        Name to stage, in forward order; each maps a PyG batch to a PyG batch.
+    n_features : int
+        Width of ``graph.u`` after the last stage.
+    graph_settings : GraphSettings
+        How structures become graphs.
+    supports_weights : bool
+        Whether sums, means and batch statistics are weighted by ``atom_weight`` and
+        ``bond_weight``.
+    atom_table : dict or None
+        ``{"name", "sha256"}`` of a table of element descriptors, where one is used.
+    """
+
+    supports_weights: ClassVar[bool] = False
+    atom_table: ClassVar[dict[str, str] | None] = None
+
+    stages: nn.ModuleDict
+    n_features: int
+    graph_settings: GraphSettings
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Return the constructor's keyword arguments besides ``graph_settings``, as JSON values."""
+
+    def elements(self) -> frozenset[int] | None:
+        """Return the atomic numbers that the backbone knows; None for all."""
+        return None
+
+    def layer_groups(self) -> dict[str, list[str]]:
+        """Return parameter-name patterns by group name.
+
+        Groups are what users unfreeze; they may overlap and cut across stages. The default has
+        one group per stage with parameters, and ``"last"`` for the last of them.
+        """
+        names = [name for name, stage in self.stages.items() if any(True for _ in stage.parameters())]
+        groups = {name: [f"stages.{name}.*"] for name in names}
+        return {**groups, "last": groups[names[-1]]} if names else groups
+
+    def forward(self, graph: Data, *, start: int = 0, stop: int | None = None) -> Data:
+        """Run all stages, the trunk (``stop=depth``) or the tail (``start=depth``)."""
+        for stage in list(self.stages.values())[start:stop]:
+            graph = stage(graph)
+        return graph
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Switch between training and evaluation; what is frozen stays in evaluation mode.
+
+        Without this, batch normalisation in frozen layers would drift, and a trunk's output
+        would not be a constant of the structure.
+        """
+        from matmosaic.backbones.freezing import frozen_parts
+
+        super().train(mode)
+        for part in frozen_parts(self):
+            part.eval()
+        return self
+
+
+def replace(graph: Data, **features: Tensor) -> Data:
+    """Return a shallow copy of a graph with new feature values.
+
+    Parameters
+    ----------
+    graph : torch_geometric.data.Data
+        Not changed.
+    **features : Tensor
+        Such as ``x=`` of shape (n_atoms, width).
+
+    Returns
+    -------
+    torch_geometric.data.Data
+        Of the same class as ``graph``.
+    """
+    graph = copy.copy(graph)
+    for name, values in features.items():
+        graph[name] = values
+    return graph

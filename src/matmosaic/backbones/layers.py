@@ -1,0 +1,153 @@
+"""Layers that backbones and heads share; all take multiplicities of atoms and bonds as weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class GaussianExpansion(nn.Module):
+    r"""Expand distances in Gaussians, :math:`\exp(-(d - \mu_k)^2 / \sigma^2)`.
+
+    Parameters
+    ----------
+    stop : float
+        Centre of the last Gaussian in Å; the first is at 0.
+    step : float
+        Distance between centres, and the width :math:`\sigma`, in Å.
+    """
+
+    centers: Tensor
+
+    def __init__(self, stop: float, step: float) -> None:
+        super().__init__()
+        self.step = step
+        self.register_buffer("centers", torch.linspace(0.0, stop, round(stop / step) + 1), persistent=False)
+
+    @property
+    def n_features(self) -> int:
+        """Number of Gaussians."""
+        return len(self.centers)
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """Map distances (n_bonds,) in Å to features (n_bonds, n_features)."""
+        return torch.exp(-(((distance.unsqueeze(1) - self.centers) / self.step) ** 2))
+
+    def __repr__(self) -> str:
+        return f"GaussianExpansion(stop={float(self.centers[-1]):g}, step={self.step:g})"
+
+
+class WeightedBatchNorm(nn.BatchNorm1d):
+    r"""Batch normalisation whose statistics count each row as often as its weight says.
+
+    With weights :math:`w_i`, the mean is :math:`\sum w_i x_i / \sum w_i` and the variance likewise;
+    :math:`\sum w_i` takes the place of the number of rows in the unbiased running variance. Equal
+    to ordinary batch normalisation of the uncompressed rows (Ioffe, Szegedy, 2015,
+    arXiv:1502.03167).
+    """
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
+        """Normalise rows ``x`` (n_rows, n_channels) with multiplicities ``weight`` (n_rows,)."""
+        if not self.training:
+            return super().forward(x)
+        share = weight / weight.sum()
+        normalised, mean, variance = _WeightedNormalise.apply(x, share, self.weight, self.bias, self.eps)
+        self._track(mean, variance, weight.sum())
+        return normalised
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, n_rows: Tensor) -> None:
+        """Update the running statistics as PyTorch does, with the unbiased variance."""
+        self.num_batches_tracked.add_(1)
+        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance * (n_rows / (n_rows - 1).clamp(min=1)), momentum)
+
+
+class _WeightedNormalise(torch.autograd.Function):
+    """Weighted batch normalisation in one node: a third of the memory traffic of its parts."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, share: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Any:
+        mean = share @ x
+        centred = x - mean
+        variance = share @ centred.square()
+        inverse = (variance + eps).rsqrt()
+        ctx.save_for_backward(centred, inverse, share, scale)
+        ctx.mark_non_differentiable(mean, variance)
+        return torch.addcmul(shift, centred, inverse * scale), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:  # type: ignore[override]
+        centred, inverse, share, scale = ctx.saved_tensors
+        grad_shift = grad.sum(0)
+        grad_scale = (grad * centred).sum(0) * inverse
+        # d/dx of the mean and of the variance, which each row moves by its share.
+        through = torch.addcmul(grad_shift, centred, grad_scale * inverse)
+        grad_x = torch.addcmul(grad, share.unsqueeze(1), through, value=-1).mul_(inverse * scale)
+        return grad_x, None, grad_scale, grad_shift, None
+
+
+def weighted_sum(values: Tensor, weight: Tensor, index: Tensor, n_rows: int) -> Tensor:
+    """Sum weighted rows into the rows that ``index`` names.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n, width)
+        Rows to add.
+    weight : Tensor of shape (n,)
+        Multiplicity of each row.
+    index : LongTensor of shape (n,)
+        Row of the result that each row is added to.
+    n_rows : int
+        Number of rows of the result.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, width)
+        The sums.
+    """
+    return values.new_zeros(n_rows, values.shape[1]).index_add(0, index, values * weight.unsqueeze(1))
+
+
+def weighted_mean(values: Tensor, weight: Tensor, index: Tensor, n_rows: int) -> Tensor:
+    """Average weighted rows into the rows that ``index`` names; see :func:`weighted_sum`."""
+    total = weight.new_zeros(n_rows).index_add(0, index, weight)
+    return weighted_sum(values, weight, index, n_rows) / total.unsqueeze(1)
+
+
+class MLP(nn.Module):
+    """Dense layers with softplus between them: the head that maps features to targets.
+
+    Parameters
+    ----------
+    n_in : int
+        Width of the features.
+    widths : sequence of int, default=(32, 32)
+        Widths of the hidden layers; empty for a linear head.
+    n_out : int, default=1
+        Number of targets.
+    """
+
+    def __init__(self, n_in: int, widths: Sequence[int] = (32, 32), n_out: int = 1) -> None:
+        super().__init__()
+        self.n_in = n_in
+        self.widths = tuple(widths)
+        self.n_out = n_out
+        sizes = [n_in, *self.widths, n_out]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+
+    def options(self) -> dict[str, Any]:
+        """Return the constructor's arguments as JSON values."""
+        return {"n_in": self.n_in, "widths": list(self.widths), "n_out": self.n_out}
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (n_structures, n_in) to targets (n_structures, n_out)."""
+        for layer in self.layers[:-1]:
+            features = nn.functional.softplus(layer(features))
+        return self.layers[-1](features)

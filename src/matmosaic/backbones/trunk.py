@@ -1,0 +1,162 @@
+"""Run the frozen trunk once per structure, and a whole backbone for features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from matmosaic.backbones.base import Backbone
+from matmosaic.backbones.freezing import trunk_depth
+from matmosaic.exceptions import InvalidParameterError, UnsupportedElementError
+from matmosaic.graphs.table import GraphTable
+
+ROWS_NAMED = 10
+FEATURES = ("x", "edge_attr", "u")
+
+
+def make_table(
+    backbone: Backbone, X: Any, *, compress: bool = True, n_jobs: int | None = None, memory: Any = None
+) -> GraphTable:
+    """Return the graphs that a backbone works on.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Whose settings and elements count.
+    X : structures or GraphTable, length n_structures
+        A table is taken as it is, if its settings are the backbone's.
+    compress : bool, default=True
+        Compress the graphs, if the backbone supports weights.
+    n_jobs : int, optional
+        Processes that build graphs.
+    memory : None, str, path-like or joblib.Memory, optional
+        Where graphs are kept beside this process.
+
+    Returns
+    -------
+    GraphTable
+        With floating-point fields of torch's default dtype.
+
+    Raises
+    ------
+    UnsupportedElementError
+        Names the rows that hold elements without descriptors.
+    InvalidParameterError
+        If a given table was built with other settings.
+    """
+    compressed = compress and backbone.supports_weights
+    if isinstance(X, GraphTable):
+        _check_table(X, backbone)
+        table = X
+    else:
+        table = GraphTable.from_structures(X, backbone, compressed=compressed, n_jobs=n_jobs, memory=memory)
+    _check_elements(table, backbone.elements())
+    return table
+
+
+def _check_table(table: GraphTable, backbone: Backbone) -> None:
+    if table.settings != backbone.graph_settings:
+        raise InvalidParameterError(
+            f"'X' is a GraphTable built with {table.settings}, but the backbone needs {backbone.graph_settings}. "
+            "Build it with GraphTable.from_structures(structures, backbone)."
+        )
+    if table.compressed and not backbone.supports_weights:
+        raise InvalidParameterError(
+            f"'X' is a compressed GraphTable, but {type(backbone).__name__} does not support weights. "
+            "Build it with compressed=False."
+        )
+
+
+def _check_elements(table: GraphTable, known: frozenset[int] | None) -> None:
+    if known is None:
+        return
+    z = table.fields["z"].cpu().numpy()
+    bad = np.flatnonzero(~np.isin(z, list(known)))
+    if len(bad):
+        rows = np.unique(np.searchsorted(table.pointers["atom"].cpu().numpy(), bad, side="right") - 1)
+        named = ", ".join(f"X[{row}]" for row in rows[:ROWS_NAMED])
+        raise UnsupportedElementError(
+            f"{named}{' ...' if len(rows) > ROWS_NAMED else ''} ({len(rows)} rows) hold elements that the backbone has "
+            f"no descriptors for: atomic numbers {sorted(set(z[bad].tolist()))}. Remove these rows."
+        )
+
+
+def batches(n_rows: int, batch_size: int) -> Iterator[range]:
+    """Yield consecutive ranges of row numbers."""
+    for start in range(0, n_rows, batch_size):
+        yield range(start, min(start + batch_size, n_rows))
+
+
+def trunk_table(backbone: Backbone, table: GraphTable, *, batch_size: int = 256) -> GraphTable:
+    """Run the frozen trunk once over a table and keep what the tail reads.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        With its trainable parameters already chosen.
+    table : GraphTable
+        Of length n_structures.
+    batch_size : int, default=256
+        Structures per forward pass.
+
+    Returns
+    -------
+    GraphTable
+        Continue with ``backbone(batch, start=trunk_depth(backbone))``. After a whole backbone, it
+        holds ``u`` alone.
+    """
+    depth = trunk_depth(backbone)
+    if depth == 0:
+        return table
+    whole = depth == len(backbone.stages)
+    names = ("u",) if whole else FEATURES
+    outputs = [_features(graph, names) for graph in _run(backbone, table, batch_size, depth)]
+    features = {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
+    return table.with_features(keep=() if whole else None, **features)
+
+
+def structure_features(
+    backbone: Backbone, X: Any, *, batch_size: int = 256, n_jobs: int | None = None, memory: Any = None
+) -> Tensor:
+    """Return the features E(x) of structures, without gradient and in evaluation mode.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Left in the mode it was in.
+    X : structures or GraphTable, length n_structures
+        What the features are computed of.
+    batch_size : int, default=256
+        Structures per forward pass.
+    n_jobs : int, optional
+        Processes that build graphs.
+    memory : None, str, path-like or joblib.Memory, optional
+        Where graphs are kept beside this process.
+
+    Returns
+    -------
+    Tensor of shape (n_structures, n_features)
+        On the backbone's device.
+    """
+    table = make_table(backbone, X, n_jobs=n_jobs, memory=memory)
+    device = next(backbone.parameters()).device
+    return torch.cat([graph.u for graph in _run(backbone, table.to(device), batch_size, None)])
+
+
+@torch.no_grad()
+def _run(backbone: Backbone, table: GraphTable, batch_size: int, depth: int | None) -> list[Data]:
+    mode = backbone.training
+    backbone.eval()
+    try:
+        return [backbone(table.select(rows), stop=depth) for rows in batches(len(table), batch_size)]
+    finally:
+        backbone.train(mode)
+
+
+def _features(graph: Data, names: tuple[str, ...]) -> dict[str, Tensor]:
+    return {name: graph[name] for name in names if name in graph}

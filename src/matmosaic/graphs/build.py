@@ -1,0 +1,177 @@
+"""Structures to graphs: cached, in chunks, in parallel on request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from matmosaic.exceptions import IsolatedAtomWarning
+from matmosaic.graphs.cache import open_cache
+from matmosaic.graphs.compression import Classes, compress, equalise_distances, refine
+from matmosaic.graphs.crystal_graph import CrystalGraph
+from matmosaic.graphs.neighbors import Bonds, find_bonds
+from matmosaic.graphs.settings import GraphSettings
+from matmosaic.structures import StructureArrays, as_structures, describe_row, structure_arrays, structure_hash
+
+logger = logging.getLogger(__name__)
+
+# Raised whenever the same structure and settings would give another graph.
+BUILDER_VERSION = 1
+# Atoms per chunk: large enough that array calls dominate, small enough to stay in cache.
+CHUNK_ATOMS = 2048
+ROWS_NAMED = 10
+
+
+def build_graphs(
+    structures: Any,
+    settings: GraphSettings | None = None,
+    *,
+    compressed: bool = True,
+    n_jobs: int | None = None,
+    memory: Any = None,
+) -> list[CrystalGraph]:
+    """Return the neighbour graph of each structure.
+
+    Parameters
+    ----------
+    structures : structures, length n_structures
+        Anything that :func:`~matmosaic.structures.as_structures` takes.
+    settings : GraphSettings, optional
+        Cutoff, number of neighbours and ties; the defaults when None.
+    compressed : bool, default=True
+        Keep one atom and bond of each class, with its multiplicity.
+    n_jobs : int, optional
+        Processes, as in joblib; None means 1.
+    memory : None, str, path-like or joblib.Memory, optional
+        Where graphs are kept beside this process.
+
+    Returns
+    -------
+    list of CrystalGraph, length n_structures
+        Equal structures share one object; treat the arrays as read-only.
+
+    Warns
+    -----
+    IsolatedAtomWarning
+        Names the rows with atoms that have no neighbour within the cutoff.
+    """
+    settings = settings or GraphSettings()
+    rows = as_structures(structures)
+    arrays = [structure_arrays(row) for row in rows]
+    suffix = _settings_hash(settings, compressed)
+    keys = [structure_hash(one) + suffix for one in arrays]
+    cache = open_cache(memory)
+    graphs = cache.get(dict.fromkeys(keys))
+    missing = {key: one for key, one in zip(keys, arrays, strict=True) if key not in graphs}
+    logger.debug("graphs: %d rows, %d cached, %d to build", len(keys), len(graphs), len(missing))
+    if missing:
+        built = dict(zip(missing, _build(list(missing.values()), settings, compressed, n_jobs), strict=True))
+        cache.put(built)
+        graphs |= built
+    result = [graphs[key] for key in keys]
+    _warn_isolated(rows, result, settings)
+    return result
+
+
+def _settings_hash(settings: GraphSettings, compressed: bool) -> str:
+    text = json.dumps([BUILDER_VERSION, settings.to_dict(), compressed], sort_keys=True)
+    return "-" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _build(
+    arrays: list[StructureArrays], settings: GraphSettings, compressed: bool, n_jobs: int | None
+) -> list[CrystalGraph]:
+    """Build graphs chunk by chunk."""
+    from joblib import Parallel, delayed
+
+    build = delayed(build_chunk)
+    chunks = Parallel(n_jobs=n_jobs)(build(chunk, settings, compressed) for chunk in _chunks(arrays))
+    return [graph for chunk in chunks for graph in chunk]
+
+
+def _chunks(arrays: list[StructureArrays]) -> Iterator[list[StructureArrays]]:
+    chunk: list[StructureArrays] = []
+    n_atoms = 0
+    for one in arrays:
+        chunk.append(one)
+        n_atoms += one.n_atoms
+        if n_atoms >= CHUNK_ATOMS:
+            yield chunk
+            chunk, n_atoms = [], 0
+    if chunk:
+        yield chunk
+
+
+def build_chunk(arrays: Sequence[StructureArrays], settings: GraphSettings, compressed: bool) -> list[CrystalGraph]:
+    """Build the graphs of some structures, uncached, in this process.
+
+    Parameters
+    ----------
+    arrays : sequence of StructureArrays
+        Positions and lattices in Å.
+    settings : GraphSettings
+        Cutoff, number of neighbours and ties.
+    compressed : bool
+        Keep one atom and bond of each class.
+
+    Returns
+    -------
+    list of CrystalGraph
+        One per structure.
+    """
+    counts = np.array([one.n_atoms for one in arrays])
+    structure = np.repeat(np.arange(len(arrays)), counts)
+    numbers = np.concatenate([one.numbers for one in arrays])
+    bonds = find_bonds(arrays, settings)
+    isolated = np.bincount(structure[bonds.isolated], minlength=len(arrays))
+    group, distance = equalise_distances(
+        structure[bonds.center], bonds.distance, bonds.weight, settings.tolerance
+    )
+    bonds = Bonds(bonds.center, bonds.neighbor, distance, bonds.weight, bonds.isolated)
+    if compressed:
+        kept = compress(numbers, bonds, group, refine(structure, numbers, bonds, group))
+    else:
+        kept = Classes(
+            np.arange(len(numbers)), np.ones(len(numbers)), bonds.center, bonds.neighbor, distance, bonds.weight
+        )
+    return _split(structure[kept.atom], numbers[kept.atom], kept, isolated)
+
+
+def _split(structure: np.ndarray, numbers: np.ndarray, kept: Classes, isolated: np.ndarray) -> list[CrystalGraph]:
+    """Cut the arrays of a chunk into one graph per structure."""
+    rows = np.arange(len(isolated) + 1)
+    atoms = np.searchsorted(structure, rows)
+    bonds = np.searchsorted(structure[kept.center], rows)
+    edge_index = np.stack([kept.neighbor, kept.center])
+    graphs = []
+    for row, (a, b, c, d) in enumerate(zip(atoms[:-1], atoms[1:], bonds[:-1], bonds[1:], strict=True)):
+        graphs.append(
+            CrystalGraph(
+                numbers=numbers[a:b].copy(),
+                atom_weight=kept.atom_weight[a:b].copy(),
+                edge_index=edge_index[:, c:d] - a,
+                distance=kept.distance[c:d].copy(),
+                bond_weight=kept.weight[c:d].copy(),
+                n_isolated=isolated[row : row + 1].copy(),
+            )
+        )
+    return graphs
+
+
+def _warn_isolated(rows: list[Any], graphs: list[CrystalGraph], settings: GraphSettings) -> None:
+    bad = [index for index, graph in enumerate(graphs) if graph.n_isolated[0]]
+    if bad:
+        named = ", ".join(describe_row(index, rows[index]) for index in bad[:ROWS_NAMED])
+        more = f" and {len(bad) - ROWS_NAMED} more" if len(bad) > ROWS_NAMED else ""
+        warnings.warn(
+            f"{named}{more}: atoms without a neighbour within {settings.cutoff:g} Å. Their bonds were padded at "
+            f"{settings.padding_distance:g} Å; check the structures, or raise the graph setting 'cutoff'.",
+            IsolatedAtomWarning,
+            stacklevel=3,
+        )

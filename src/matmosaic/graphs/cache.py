@@ -1,0 +1,178 @@
+"""Keep built graphs by content: in this process always, in a folder on request.
+
+A graph's key is the hash of its structure, the graph settings and the version of the builder, so
+folds, seeds, estimators and processes share graphs and nothing is ever stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from matmosaic.exceptions import InvalidParameterError
+from matmosaic.graphs.crystal_graph import CrystalGraph
+
+logger = logging.getLogger(__name__)
+
+# One process keeps at most this much; some 100,000 compressed graphs of ordinary crystals.
+MEMORY_LIMIT_BYTES = 512 * 2**20
+# SQLite's default limit of host parameters is 999 in old builds.
+KEYS_PER_QUERY = 500
+LOCK_TIMEOUT_SECONDS = 120.0
+
+
+class GraphCache(Protocol):
+    """A place that keeps graphs by key."""
+
+    def get(self, keys: Iterable[str]) -> dict[str, CrystalGraph]:
+        """Return the graphs that are there, by key."""
+
+    def put(self, graphs: Mapping[str, CrystalGraph]) -> None:
+        """Add graphs."""
+
+
+class MemoryCache:
+    """Graphs kept in this process; the least recently used go first.
+
+    Parameters
+    ----------
+    limit : int, default=536870912
+        Bytes that the kept arrays may take.
+    """
+
+    def __init__(self, limit: int = MEMORY_LIMIT_BYTES) -> None:
+        self.limit = limit
+        self._graphs: OrderedDict[str, CrystalGraph] = OrderedDict()
+        self._nbytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, keys: Iterable[str]) -> dict[str, CrystalGraph]:
+        """Return the graphs that are there, by key."""
+        found = {}
+        with self._lock:
+            for key in keys:
+                if key in self._graphs:
+                    self._graphs.move_to_end(key)
+                    found[key] = self._graphs[key]
+        return found
+
+    def put(self, graphs: Mapping[str, CrystalGraph]) -> None:
+        """Add graphs, and drop the least recently used beyond the limit."""
+        with self._lock:
+            for key, graph in graphs.items():
+                if key not in self._graphs:
+                    self._graphs[key] = graph
+                    self._nbytes += graph.nbytes
+            while self._nbytes > self.limit and self._graphs:
+                _, dropped = self._graphs.popitem(last=False)
+                self._nbytes -= dropped.nbytes
+
+    def clear(self) -> None:
+        """Forget all graphs."""
+        with self._lock:
+            self._graphs.clear()
+            self._nbytes = 0
+
+
+class DiskCache:
+    """Graphs kept in one SQLite file of a folder; safe under concurrent readers and writers.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made when the first graph is written.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @contextlib.contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "matmosaic-graphs.sqlite"
+        with contextlib.closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection, connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS graphs (key TEXT PRIMARY KEY, arrays BLOB NOT NULL)")
+            yield connection
+
+    def get(self, keys: Iterable[str]) -> dict[str, CrystalGraph]:
+        """Return the graphs that are there, by key."""
+        from safetensors.numpy import load
+
+        keys, found = list(keys), {}
+        with self._connect() as connection:
+            for start in range(0, len(keys), KEYS_PER_QUERY):
+                some = keys[start : start + KEYS_PER_QUERY]
+                marks = ",".join("?" * len(some))
+                rows = connection.execute(f"SELECT key, arrays FROM graphs WHERE key IN ({marks})", some)
+                found.update({key: CrystalGraph(**load(arrays)) for key, arrays in rows})
+        return found
+
+    def put(self, graphs: Mapping[str, CrystalGraph]) -> None:
+        """Add graphs; those that another process added meanwhile stay as they are."""
+        from safetensors.numpy import save
+
+        rows = [(key, save(graph._asdict())) for key, graph in graphs.items()]
+        with self._connect() as connection:
+            connection.executemany("INSERT OR IGNORE INTO graphs VALUES (?, ?)", rows)
+
+
+class LayeredCache:
+    """A quick cache in front of a lasting one.
+
+    Parameters
+    ----------
+    quick, lasting : GraphCache
+        Looked up in this order; what only the second holds is copied into the first.
+    """
+
+    def __init__(self, quick: GraphCache, lasting: GraphCache) -> None:
+        self.quick = quick
+        self.lasting = lasting
+
+    def get(self, keys: Iterable[str]) -> dict[str, CrystalGraph]:
+        """Return the graphs that are there, by key."""
+        keys = list(keys)
+        found = self.quick.get(keys)
+        missing = [key for key in keys if key not in found]
+        fetched = self.lasting.get(missing) if missing else {}
+        self.quick.put(fetched)
+        return found | fetched
+
+    def put(self, graphs: Mapping[str, CrystalGraph]) -> None:
+        """Add graphs to both."""
+        self.quick.put(graphs)
+        self.lasting.put(graphs)
+
+
+PROCESS_CACHE = MemoryCache()
+
+
+def open_cache(memory: Any = None) -> GraphCache:
+    """Return the cache that an estimator's ``memory`` parameter asks for.
+
+    Parameters
+    ----------
+    memory : None, str, path-like or joblib.Memory, default=None
+        ``None`` keeps graphs in this process. A folder, or a joblib ``Memory`` with a location,
+        keeps them there as well, for other processes and later runs.
+
+    Returns
+    -------
+    GraphCache
+        Shared by all callers in this process.
+    """
+    location = getattr(memory, "location", memory)
+    if location is None:
+        return PROCESS_CACHE
+    try:
+        return LayeredCache(PROCESS_CACHE, DiskCache(Path(location)))
+    except TypeError:
+        raise InvalidParameterError(
+            f"'memory' must be None, a folder or a joblib.Memory. Got {type(memory).__name__}: {memory!r}."
+        ) from None
