@@ -1,0 +1,13 @@
+"""Structures: the one gate for what users pass as ``X``, and plain arrays of what passed it."""
+
+from matmosaic.structures.arrays import StructureArrays, structure_arrays, structure_hash
+from matmosaic.structures.gate import as_structures, describe_row, to_object_array
+
+__all__ = [
+    "StructureArrays",
+    "as_structures",
+    "describe_row",
+    "structure_arrays",
+    "structure_hash",
+    "to_object_array",
+]
