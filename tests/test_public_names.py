@@ -62,16 +62,24 @@ def signature_parameters(function: object) -> list[str]:
     return [name for name in inspect.signature(function).parameters if name not in {"self", "cls"}]
 
 
+def constructor_is_ours(cls: type) -> bool:
+    """Return whether the constructor is written here, not inherited from an exception, layer or protocol."""
+    owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+    return owner.__module__.partition(".")[0] in {"matmosaic", __name__} and not getattr(
+        cls, "_is_protocol", False
+    )
+
+
 def docstring_faults(value: object) -> list[str]:
     """Say where the docstring of a public class or function differs from its signature."""
     docstring = vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
     if not docstring:
         return ["has no docstring"]
-    if inspect.isclass(value) and (issubclass(value, BaseException) or getattr(value, "_is_protocol", False)):
+    if inspect.isclass(value) and not constructor_is_ours(value):
         return []
     expected = signature_parameters(value)
     documented = documented_parameters(docstring)
-    if documented is None and dataclasses.is_dataclass(value):
+    if documented is None and (dataclasses.is_dataclass(value) or hasattr(value, "_fields")):
         documented = documented_parameters(docstring, "Attributes") or documented_fields(value)
     if (documented or []) != expected:
         return [f"documents the parameters {documented}, its signature has {expected}"]
