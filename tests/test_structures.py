@@ -259,6 +259,7 @@ def test_folder_and_yaml_are_no_structure_files(tmp_path):
         as_structures([tmp_path / "a.yaml"])
 
 
+@pytest.mark.filterwarnings("ignore:Missing elements:UserWarning")  # pymatgen compares the two
 def test_cif_of_two_crystals_is_refused(NaCl, CsCl):
     with pytest.raises(InvalidStructuresError, match="2 structures"):
         as_structures([NaCl.to(fmt="cif") + CsCl.to(fmt="cif")])

@@ -252,7 +252,7 @@ def _check_geometry(structure: Structure | Molecule) -> None:
     if not math.isfinite(flat.dot(flat)):
         site = int(np.flatnonzero(~np.isfinite(coordinates).all(axis=1))[0])
         raise InvalidStructuresError(
-            f"has coordinates on site {site} that are not finite numbers; remove it."
+            f"has coordinates that are not finite numbers, first on site {site}; correct them."
         )
     if lattice is not None and not MIN_VOLUME < _volume(lattice.matrix.tolist()) < math.inf:
         raise InvalidStructuresError(
