@@ -64,10 +64,9 @@ def signature_parameters(function: object) -> list[str]:
 
 def constructor_is_ours(cls: type) -> bool:
     """Return whether the constructor is written here, not inherited from an exception, layer or protocol."""
-    owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
-    return owner.__module__.partition(".")[0] in {"matmosaic", __name__} and not getattr(
-        cls, "_is_protocol", False
-    )
+    owner = next(base for base in cls.__mro__ if "__init__" in vars(base) or "_fields" in vars(base))
+    ours = owner.__module__.partition(".")[0] in {"matmosaic", __name__.partition(".")[0]}
+    return ours and not getattr(cls, "_is_protocol", False)
 
 
 def docstring_faults(value: object) -> list[str]:
