@@ -38,7 +38,9 @@ _TEXT = {"type": "string"}
 _NUMBER = {"type": "number"}
 _OBJECT = {"type": "object"}
 _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-_CRYSTAL = _record(lattice=_array(_array(_NUMBER)), species=_array(_TEXT), coords=_array(_array(_NUMBER)))
+_CRYSTAL = _record(
+    lattice=_array(_array(_NUMBER)), species=_array(_TEXT), frac_coords=_array(_array(_NUMBER))
+)
 
 _CARD = _record(
     name={"type": "string", "pattern": NAME_PATTERN},

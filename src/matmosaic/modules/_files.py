@@ -1,0 +1,233 @@
+"""Read and write the directory of a module so that nobody ever sees half of it.
+
+A writer holds a lock file beside the directory, writes into a hidden sibling, moves a replaced
+version aside and the new one into place. A crash leaves the old module, the new one, or, for the
+instant between two renames, the old one aside: the next reader or writer moves it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from filelock import FileLock
+
+from matmosaic.exceptions import ModuleFormatError, StoreError, UnknownNameError
+
+#: The two files of a module.
+CARD_FILE = "card.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+LOCK_FILE = ".matmosaic.lock"
+LOCK_TIMEOUT = 60.0  # seconds
+_NEW = ".matmosaic-new-"
+_OLD = ".matmosaic-old-"
+_ATTEMPTS = 5
+
+
+def is_module(directory: Path) -> bool:
+    """Return whether a directory holds a module."""
+    return (directory / CARD_FILE).is_file()
+
+
+def read_files(directory: Path, names: Iterable[str] = (CARD_FILE, WEIGHTS_FILE)) -> dict[str, bytes]:
+    """Return the content of a module's files, all of one version of the module.
+
+    Parameters
+    ----------
+    directory : Path
+        Directory of the module.
+    names : iterable of str, default=both files
+        Files to read.
+
+    Returns
+    -------
+    dict of str to bytes
+        Content by file name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such module.
+    """
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            before = (directory / CARD_FILE).read_bytes()
+            contents = {name: (directory / name).read_bytes() for name in names}
+            if (directory / CARD_FILE).read_bytes() == before:
+                return contents
+            continue  # a writer replaced the module between two reads
+        if not _reappears(directory):
+            break
+    missing = next((name for name in (CARD_FILE, *names) if not (directory / name).is_file()), CARD_FILE)
+    raise FileNotFoundError(f"{directory / missing} does not exist")
+
+
+def read_module(directory: Path) -> dict[str, bytes]:
+    """Return the content of both files of a module, or raise an error for users."""
+    try:
+        return read_files(directory)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not directory.exists():
+            raise UnknownNameError(f"There is no module at {directory}; check the path.") from error
+        raise ModuleFormatError(
+            f"{directory} is no module, that is, a directory with {CARD_FILE} and {WEIGHTS_FILE}: {error}."
+        ) from error
+    except OSError as error:
+        raise StoreError(f"Module {directory} cannot be read ({error}); check its permissions.") from error
+
+
+def write_files(directory: Path, contents: Mapping[str, bytes], *, overwrite: bool) -> None:
+    """Write a module's directory, all or nothing.
+
+    Parameters
+    ----------
+    directory : Path
+        Directory of the module.
+    contents : mapping of str to bytes
+        Content by file name.
+    overwrite : bool
+        Whether to replace a module that is there.
+
+    Raises
+    ------
+    StoreError
+        If something else, or without ``overwrite`` a module, is there, or if writing fails.
+    """
+    with _reporting(f"Module {directory} was not saved"):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(directory.parent):
+            tidy(directory.parent)
+            _check_replaceable(directory, overwrite=overwrite)
+            _publish(_stage(directory, contents), directory)
+
+
+def tidy(parent: Path) -> None:
+    """Remove what killed writers left behind; call it with the lock held."""
+    for leftover in parent.glob(f"{_NEW}*"):
+        _discard(leftover)
+    for aside in parent.glob(f"{_OLD}*"):
+        directory = parent / aside.name.removeprefix(_OLD).rpartition("~")[0]
+        if directory.exists():
+            _discard(aside)
+        else:
+            _rename(aside, directory)
+
+
+def _reappears(directory: Path) -> bool:
+    """Return whether a module that was not found is there after all, having been moved aside."""
+    if any(directory.parent.glob(f"{_OLD}{_escape(directory.name)}~*")):
+        with _reporting(f"Module {directory} cannot be restored"), _locked(directory.parent):
+            tidy(directory.parent)
+    return is_module(directory)
+
+
+def _escape(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+@contextlib.contextmanager
+def _reporting(what: str) -> Iterator[None]:
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{what} ({error}). Check free space and permissions, or choose another place."
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(parent: Path) -> Iterator[None]:
+    try:
+        lock = FileLock(parent / LOCK_FILE, timeout=LOCK_TIMEOUT).acquire()
+    except TimeoutError as error:
+        raise StoreError(
+            f"{parent} is locked by another process since more than {LOCK_TIMEOUT:g} s; "
+            "try again when that process has finished."
+        ) from error
+    with lock:
+        yield
+
+
+def _check_replaceable(directory: Path, *, overwrite: bool) -> None:
+    if not directory.exists():
+        return
+    foreign = (
+        [directory.name]
+        if not directory.is_dir()
+        else sorted(path.name for path in directory.iterdir() if path.name not in (CARD_FILE, WEIGHTS_FILE))
+    )
+    if foreign:
+        raise StoreError(f"{directory} holds {foreign[:5]}, which belong to no module; choose another place.")
+    if is_module(directory) and not overwrite:
+        raise StoreError(f"{directory} already holds a module; pass overwrite=True or choose another name.")
+
+
+def _stage(directory: Path, contents: Mapping[str, bytes]) -> Path:
+    """Write the files into a new hidden directory and make sure that they are on the disk."""
+    staged = directory.with_name(f"{_NEW}{directory.name}~{secrets.token_hex(4)}")
+    staged.mkdir()
+    try:
+        for name, content in contents.items():
+            _write(staged / name, content)
+        _sync_directory(staged)
+    except BaseException:
+        _discard(staged)
+        raise
+    return staged
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _publish(staged: Path, directory: Path) -> None:
+    """Put the new version into place; a directory cannot be renamed over one that is not empty."""
+    aside = directory.with_name(f"{_OLD}{directory.name}~{secrets.token_hex(4)}")
+    try:
+        if directory.exists():
+            _rename(directory, aside)
+        _rename(staged, directory)
+    except BaseException:
+        tidy(directory.parent)
+        raise
+    _sync_directory(directory.parent)
+    _discard(aside)
+
+
+def _rename(source: Path, target: Path) -> None:
+    for attempt in range(_ATTEMPTS):
+        try:
+            source.rename(target)
+            return
+        except PermissionError:  # on Windows, while somebody reads a file in it
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.1 * 2**attempt)
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name == "nt":
+        return  # Windows cannot open directories; its renames are journalled
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)

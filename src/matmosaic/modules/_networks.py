@@ -1,0 +1,66 @@
+"""Build the networks that a card describes, and fill in their weights strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from matmosaic import plugins
+from matmosaic.backbones import MLP
+from matmosaic.exceptions import ArchitectureMismatchError, InvalidParameterError, ModuleFormatError
+from matmosaic.graphs import GraphSettings
+from matmosaic.modules._weights import fill, part
+from matmosaic.modules.card import ModuleCard
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from matmosaic.backbones import Backbone
+
+
+def build_backbone(card: ModuleCard, weights: Mapping[str, Tensor]) -> Backbone:
+    """Return the backbone of a card with its weights, in evaluation mode."""
+    if card.kind != "full":
+        raise ArchitectureMismatchError(f"Module {card.name!r} is an adapter; it is no whole backbone.")
+    backbone_class = plugins.load("backbones", card.backbone)
+    _check_atom_table(card, getattr(backbone_class, "atom_table", None))
+    with _building(card, "'backbone_options' or 'graph'"):
+        settings = GraphSettings.from_dict(card.graph)
+        backbone = backbone_class(**card.backbone_options, graph_settings=settings)
+    what = f"Backbone {card.backbone!r} of module {card.name!r}, built with {card.backbone_options},"
+    fill(backbone, part(weights, "backbone."), what=what)
+    return backbone.eval()
+
+
+def build_head(card: ModuleCard, weights: Mapping[str, Tensor]) -> MLP | None:
+    """Return the head of a card with its weights, in evaluation mode, or None."""
+    if card.head is None:
+        return None
+    with _building(card, "'head'"):
+        head = MLP(**card.head)
+    fill(head, part(weights, "head."), what=f"The head of module {card.name!r}, built with {card.head},")
+    return head.eval()
+
+
+@contextmanager
+def _building(card: ModuleCard, what: str) -> Iterator[None]:
+    """Build a network without touching the caller's random numbers, blaming the card if it fails."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    except (TypeError, InvalidParameterError) as error:
+        message = (
+            f"The card of module {card.name!r} has options that nothing can be built with, in {what}: {error}"
+        )
+        raise ModuleFormatError(message) from error
+
+
+def _check_atom_table(card: ModuleCard, got: dict[str, str] | None) -> None:
+    if card.atom_table is not None and card.atom_table != got:
+        raise ArchitectureMismatchError(
+            f"Module {card.name!r} was trained with the table of element descriptors {card.atom_table}, "
+            f"but backbone {card.backbone!r} has {got}; install the version of the backbone that has it."
+        )

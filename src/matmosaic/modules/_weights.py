@@ -1,0 +1,72 @@
+"""Weights as bytes, and weights against the network that they are meant for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from matmosaic.exceptions import ArchitectureMismatchError, CorruptModuleError
+
+_LINES_SHOWN = 12
+
+
+def to_bytes(weights: Mapping[str, Tensor]) -> bytes:
+    """Return the content of a safetensors file; the same weights give the same bytes."""
+    return safetensors.torch.save({name: weights[name] for name in sorted(weights)})
+
+
+def from_bytes(content: bytes, *, source: str) -> dict[str, Tensor]:
+    """Return the weights in the content of a safetensors file."""
+    try:
+        return safetensors.torch.load(content)
+    except SafetensorError as error:
+        message = f"{source} is no safetensors file ({error}); restore it from its origin."
+        raise CorruptModuleError(message) from error
+
+
+def copy_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies on the CPU that share no memory with a network."""
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
+
+
+def part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the weights whose names start with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def fill(network: nn.Module, weights: Mapping[str, Tensor], *, what: str) -> None:
+    """Load weights into a network; raise ArchitectureMismatchError showing what does not fit."""
+    differences = compare(network.state_dict(), weights)
+    if differences:
+        raise ArchitectureMismatchError(describe(differences, what=what))
+    network.load_state_dict(dict(weights), strict=True)
+
+
+def compare(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
+    """Return one line for each missing, unexpected or misshapen tensor."""
+    missing = [f"- {name} {_shape(expected[name])} is missing" for name in expected if name not in got]
+    unexpected = [f"+ {name} {_shape(got[name])} is unexpected" for name in got if name not in expected]
+    misshapen = [
+        f"! {name} is {_shape(got[name])}, expected {_shape(expected[name])}"
+        for name in expected
+        if name in got and expected[name].shape != got[name].shape
+    ]
+    return missing + unexpected + misshapen
+
+
+def describe(differences: list[str], *, what: str) -> str:
+    """Return the message that shows how weights differ from what is expected."""
+    shown = differences[:_LINES_SHOWN]
+    if len(differences) > len(shown):
+        shown.append(f"... and {len(differences) - len(shown)} more")
+    lines = "\n".join(shown)
+    return (
+        f"{what} does not fit its weights:\n{lines}\nCorrect the card, or use the weights it was written for."
+    )
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "scalar"

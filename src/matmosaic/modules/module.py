@@ -1,0 +1,397 @@
+"""A pre-trained module: a card and weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matmosaic.exceptions import (
+    ArchitectureMismatchError,
+    CorruptModuleError,
+    ModuleFormatError,
+)
+from matmosaic.modules import _golden
+from matmosaic.modules._files import CARD_FILE, WEIGHTS_FILE, read_module, write_files
+from matmosaic.modules.card import ModuleCard
+from matmosaic.modules.transforms import to_unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from matmosaic.backbones import MLP, Backbone
+
+# torch is imported inside functions: cards and stores are read without it.
+
+#: Largest deviation of golden outputs, relative to their scale, that rounding may explain.
+GOLDEN_TOLERANCE = 1e-4
+
+# Cards, by hash of their text, whose golden outputs this process has already reproduced.
+_verified: set[str] = set()
+
+
+class PretrainedModule:
+    """A graph network trained on some property, ready to be reused.
+
+    A module never changes: scikit-learn's ``clone`` returns the same object, and what differs is
+    another module. On disk it is a directory with ``card.json`` and ``weights.safetensors``.
+
+    Parameters
+    ----------
+    card : ModuleCard
+        What the weights are. Its ``sha256`` is filled in if it is None.
+    weights : mapping of str to Tensor
+        State dict of the backbone with the prefix ``backbone.`` and, if the card has a head, of
+        that head with the prefix ``head.``; it is copied.
+
+    Raises
+    ------
+    CorruptModuleError
+        If the card's ``sha256`` is that of other weights.
+    ArchitectureMismatchError
+        If a weight belongs neither to the backbone nor to the head of the card.
+
+    See Also
+    --------
+    matmosaic.load_module : Load a module by reference, such as ``"bundled:emt-eform"``.
+    """
+
+    _card: ModuleCard
+    _weights: Mapping[str, Tensor]
+
+    def __init__(self, card: ModuleCard, weights: Mapping[str, Tensor]) -> None:
+        from matmosaic.modules._weights import copy_weights, to_bytes
+
+        weights = copy_weights(weights)
+        digest = _sha256(to_bytes(weights))
+        if card.sha256 not in (None, digest):
+            raise CorruptModuleError(
+                f"The card of {card.name!r} has sha256 {card.sha256}, but these weights have {digest}; "
+                "for new weights pass a card with sha256=None."
+            )
+        self._set(replace(card, sha256=digest), weights)
+
+    @classmethod
+    def _trusted(cls, card: ModuleCard, weights: Mapping[str, Tensor]) -> PretrainedModule:
+        """Make a module of weights whose checksum has been compared already."""
+        module = cls.__new__(cls)
+        module._set(card, weights)
+        return module
+
+    def _set(self, card: ModuleCard, weights: Mapping[str, Tensor]) -> None:
+        _check_prefixes(card, weights)
+        object.__setattr__(self, "_card", card)
+        object.__setattr__(self, "_weights", MappingProxyType(dict(weights)))
+
+    @property
+    def card(self) -> ModuleCard:
+        """What the weights are."""
+        return self._card
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Read-only mapping of names with the prefixes ``backbone.`` and ``head.`` to tensors."""
+        return self._weights
+
+    def build_backbone(self) -> Backbone:
+        """Return a new backbone with the module's weights, on the CPU, in evaluation mode.
+
+        Returns
+        -------
+        Backbone
+            Of the class that the plugin named by the card provides.
+
+        Raises
+        ------
+        UnknownNameError
+            If no installed distribution provides that backbone.
+        ModuleFormatError
+            If the card's options or graph settings are not those of the backbone.
+        ArchitectureMismatchError
+            If the weights or the table of element descriptors do not fit it.
+        """
+        from matmosaic.modules._networks import build_backbone
+
+        return build_backbone(self.card, self.weights)
+
+    def build_head(self) -> MLP | None:
+        """Return a new head with the module's weights, or None if the card has no head.
+
+        Returns
+        -------
+        MLP or None
+            Maps features (n_structures, n_features) to standardised targets (n_structures, n_out).
+
+        Raises
+        ------
+        ModuleFormatError
+            If the card's ``head`` holds no options of a head.
+        ArchitectureMismatchError
+            If the weights do not fit it.
+        """
+        from matmosaic.modules._networks import build_head
+
+        return build_head(self.card, self.weights)
+
+    def features(
+        self, X: Any, *, batch_size: int = 256, n_jobs: int | None = None, memory: Any = None
+    ) -> NDArray[np.floating]:
+        """Return the features E(x) of structures.
+
+        Parameters
+        ----------
+        X : structures or GraphTable, length n_structures
+            Anything that :func:`~matmosaic.structures.as_structures` takes.
+        batch_size : int, default=256
+            Structures per forward pass.
+        n_jobs : int, optional
+            Processes that build graphs.
+        memory : None, str, path-like or joblib.Memory, optional
+            Where graphs are kept beside this process.
+
+        Returns
+        -------
+        ndarray of shape (n_structures, n_features)
+            Dimensionless.
+        """
+        from matmosaic.backbones import structure_features
+
+        backbone = self.build_backbone()
+        return structure_features(backbone, X, batch_size=batch_size, n_jobs=n_jobs, memory=memory).numpy()
+
+    def predict(
+        self, X: Any, *, batch_size: int = 256, n_jobs: int | None = None, memory: Any = None
+    ) -> NDArray[np.float64]:
+        """Predict the module's own target with its own head, without any training.
+
+        Parameters
+        ----------
+        X : structures or GraphTable, length n_structures
+            Anything that :func:`~matmosaic.structures.as_structures` takes.
+        batch_size : int, default=256
+            Structures per forward pass.
+        n_jobs : int, optional
+            Processes that build graphs.
+        memory : None, str, path-like or joblib.Memory, optional
+            Where graphs are kept beside this process.
+
+        Returns
+        -------
+        ndarray of shape (n_structures,)
+            Predictions in the unit of the card; of shape (n_structures, n_out) if the head has
+            several outputs.
+
+        Raises
+        ------
+        ModuleFormatError
+            If the module has no head.
+        """
+        if self.card.head is None:
+            raise ModuleFormatError(
+                f"Module {self.card.name!r} has no head; fit one on its features instead."
+            )
+        return self._predict_from(self.features(X, batch_size=batch_size, n_jobs=n_jobs, memory=memory))
+
+    def _predict_from(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        import torch
+
+        head = self.build_head()
+        assert head is not None
+        with torch.no_grad():
+            outputs = head(torch.from_numpy(features)).numpy()
+        return to_unit(outputs[:, 0] if outputs.shape[1] == 1 else outputs, self.card.target_transform)
+
+    def with_golden(
+        self, structures: Any = None, *, elements: Iterable[str] | None = None
+    ) -> PretrainedModule:
+        """Return the same module with new golden outputs on its card.
+
+        Parameters
+        ----------
+        structures : structures, optional
+            A few small, ordered crystals; three built-in ones by default.
+        elements : iterable of str, optional
+            Symbols of elements that the built-in crystals may be made of, for a module that was
+            trained on few.
+
+        Returns
+        -------
+        PretrainedModule
+            With the ``features`` and ``prediction`` of each crystal in ``card.golden``.
+        """
+        crystals = _golden.small_crystals(elements) if structures is None else _golden.to_compact(structures)
+        return PretrainedModule._trusted(
+            replace(self.card, golden=self._golden_outputs(crystals)), self.weights
+        )
+
+    def _golden_outputs(self, crystals: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        features = self.features(crystals)
+        predictions: list[Any] = [None] * len(crystals)
+        if self.card.head is not None and self.card.head.get("n_out", 1) == 1:
+            predictions = self._predict_from(features).tolist()
+        return [_golden.record(*row) for row in zip(crystals, features, predictions, strict=True)]
+
+    def verify(self) -> float:
+        """Recompute the checksum and the golden outputs.
+
+        Returns
+        -------
+        float
+            Largest deviation from the golden outputs, relative to their scale; 0 if there are none.
+
+        Raises
+        ------
+        CorruptModuleError
+            If the checksum differs or a golden output deviates by more than 1e-4.
+        """
+        from matmosaic.modules._weights import to_bytes
+
+        _check_sha256(self.card, to_bytes(self.weights), source=f"Module {self.card.name!r}")
+        return self._verify_golden()
+
+    def _verify_golden(self) -> float:
+        expected = self.card.golden
+        if not expected:
+            return 0.0
+        got = self._golden_outputs([item["structure"] for item in expected])
+        scale = self.card.target_transform["std"]
+        largest = max(_golden.deviation(*pair, scale=scale) for pair in zip(expected, got, strict=True))
+        if largest > GOLDEN_TOLERANCE:
+            raise CorruptModuleError(
+                f"Module {self.card.name!r} no longer gives its golden outputs: expected them within "
+                f"{GOLDEN_TOLERANCE:g} of their scale, got a deviation of {largest:.2g}. Its card was "
+                f"altered, or backbone {self.card.backbone!r} changed; restore the card, or use the backbone "
+                f"as it was with matmosaic {self.card.created_with}."
+            )
+        _verified.add(_key(self.card))
+        return largest
+
+    def save(self, directory: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the module into a directory, all or nothing.
+
+        Parameters
+        ----------
+        directory : str or path-like
+            Directory to create; a path to it is a reference to the module.
+        overwrite : bool, default=False
+            Replace a module that is there.
+
+        Raises
+        ------
+        StoreError
+            If the directory holds something else, or without ``overwrite`` a module, or if
+            writing fails.
+        """
+        from matmosaic.modules._weights import to_bytes
+
+        weights = to_bytes(self.weights)
+        card = replace(self.card, sha256=_sha256(weights))
+        contents = {CARD_FILE: card.to_json().encode(), WEIGHTS_FILE: weights}
+        write_files(Path(directory).absolute(), contents, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, directory: str | PathLike[str], *, verify: bool = True) -> PretrainedModule:
+        """Load a module from its directory.
+
+        Parameters
+        ----------
+        directory : str or path-like
+            Directory with ``card.json`` and ``weights.safetensors``.
+        verify : bool, default=True
+            Recompute the golden outputs, once per process and module. The checksum is always
+            compared, before anything is parsed.
+
+        Returns
+        -------
+        PretrainedModule
+            The module.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such directory.
+        ModuleFormatError
+            If it holds no module, or a card that cannot be read.
+        CorruptModuleError
+            If the weights are truncated or altered, or the golden outputs are not reproduced.
+        """
+        from matmosaic.modules._weights import from_bytes
+
+        contents = read_module(Path(directory).absolute())
+        card = ModuleCard.from_json(_decode(contents[CARD_FILE]), source=f"{Path(directory) / CARD_FILE}")
+        source = str(Path(directory) / WEIGHTS_FILE)
+        _check_sha256(card, contents[WEIGHTS_FILE], source=source)
+        module = cls._trusted(card, from_bytes(contents[WEIGHTS_FILE], source=source))
+        if verify and _key(card) not in _verified:
+            module._verify_golden()
+        return module
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(
+            f"A PretrainedModule never changes; make another one instead of setting {name!r}."
+        )
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"A PretrainedModule never changes; {name!r} cannot be deleted.")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PretrainedModule) and self.card == other.card
+
+    def __hash__(self) -> int:
+        return hash(self.card)
+
+    def __copy__(self) -> PretrainedModule:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PretrainedModule:
+        return self
+
+    def __sklearn_clone__(self) -> PretrainedModule:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PretrainedModule._trusted, (self.card, dict(self.weights))
+
+    def __repr__(self) -> str:
+        card = self.card
+        facts = {"backbone": card.backbone, "target": card.target, "unit": card.unit}
+        shown = ", ".join(f"{name}={value!r}" for name, value in facts.items())
+        return f"PretrainedModule({card.name!r}, {shown}, sha256='{str(card.sha256)[:8]}...')"
+
+
+def _check_prefixes(card: ModuleCard, weights: Mapping[str, Any]) -> None:
+    allowed = ("backbone.",) if card.head is None else ("backbone.", "head.")
+    strays = sorted(name for name in weights if not name.startswith(allowed))
+    if strays:
+        raise ArchitectureMismatchError(
+            f"Weights of module {card.name!r} must be named {' or '.join(prefix + '*' for prefix in allowed)}"
+            f"{' (its card has no head)' if card.head is None else ''}. Got {strays[:5]}."
+        )
+
+
+def _decode(content: bytes) -> str:
+    return content.decode("utf-8", errors="replace")
+
+
+def _check_sha256(card: ModuleCard, content: bytes, *, source: str) -> None:
+    got = _sha256(content)
+    if got != card.sha256:
+        raise CorruptModuleError(
+            f"{source} was truncated or altered: its card expects sha256 {card.sha256}, got {got} "
+            f"({len(content)} bytes). Restore it from its origin."
+        )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _key(card: ModuleCard) -> str:
+    return _sha256(card.to_json().encode())
