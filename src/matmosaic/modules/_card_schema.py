@@ -1,6 +1,7 @@
 """The JSON schema of a module card, from which ``card.schema.json`` is generated.
 
-Regenerate the file with ``python -m matmosaic.modules._card_schema``.
+Regenerate the file with
+``python -c "from matmosaic.modules import _card_schema; _card_schema.write_schema()"``.
 """
 
 from __future__ import annotations
@@ -91,5 +92,6 @@ def schema_text() -> str:
     return json.dumps(card_schema(), indent=2) + "\n"
 
 
-if __name__ == "__main__":
+def write_schema() -> None:
+    """Write ``card.schema.json``."""
     SCHEMA_FILE.write_text(schema_text(), encoding="utf-8", newline="\n")

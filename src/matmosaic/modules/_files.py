@@ -35,6 +35,13 @@ def is_module(directory: Path) -> bool:
     return (directory / CARD_FILE).is_file()
 
 
+def module_names(parent: Path) -> list[str]:
+    """Return the sorted names of the modules in a directory, one being replaced included."""
+    entries = [entry for entry in parent.iterdir() if is_module(entry)]
+    hidden = [_name_aside(entry) for entry in entries if entry.name.startswith(_OLD)]
+    return sorted({entry.name for entry in entries if not entry.name.startswith(".")}.union(hidden))
+
+
 def read_files(directory: Path, names: Iterable[str] = (CARD_FILE, WEIGHTS_FILE)) -> dict[str, bytes]:
     """Return the content of a module's files, all of one version of the module.
 
@@ -68,10 +75,10 @@ def read_files(directory: Path, names: Iterable[str] = (CARD_FILE, WEIGHTS_FILE)
     raise FileNotFoundError(f"{directory / missing} does not exist")
 
 
-def read_module(directory: Path) -> dict[str, bytes]:
-    """Return the content of both files of a module, or raise an error for users."""
+def read_module(directory: Path, names: Iterable[str] = (CARD_FILE, WEIGHTS_FILE)) -> dict[str, bytes]:
+    """Return what :func:`read_files` does, or raise an error for users."""
     try:
-        return read_files(directory)
+        return read_files(directory, names)
     except (FileNotFoundError, NotADirectoryError) as error:
         if not directory.exists():
             raise UnknownNameError(f"There is no module at {directory}; check the path.") from error
@@ -112,7 +119,7 @@ def tidy(parent: Path) -> None:
     for leftover in parent.glob(f"{_NEW}*"):
         _discard(leftover)
     for aside in parent.glob(f"{_OLD}*"):
-        directory = parent / aside.name.removeprefix(_OLD).rpartition("~")[0]
+        directory = parent / _name_aside(aside)
         if directory.exists():
             _discard(aside)
         else:
@@ -125,6 +132,10 @@ def _reappears(directory: Path) -> bool:
         with _reporting(f"Module {directory} cannot be restored"), _locked(directory.parent):
             tidy(directory.parent)
     return is_module(directory)
+
+
+def _name_aside(aside: Path) -> str:
+    return aside.name.removeprefix(_OLD).rpartition("~")[0]
 
 
 def _escape(name: str) -> str:

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from matmosaic.exceptions import ModuleFormatError, StoreError, UnknownNameError, suggest
-from matmosaic.modules._files import CARD_FILE, is_module, read_files
+from matmosaic.modules._files import CARD_FILE, is_module, module_names, read_files
 from matmosaic.modules.card import ModuleCard
 from matmosaic.modules.module import PretrainedModule
 from matmosaic.modules.names import check_module_name
@@ -43,10 +43,7 @@ class DirectoryStore:
             If the directory does not exist or cannot be read.
         """
         try:
-            entries = list(self.path.iterdir())
-            return sorted(
-                entry.name for entry in entries if not entry.name.startswith(".") and is_module(entry)
-            )
+            return module_names(self.path)
         except OSError as error:
             raise StoreError(f"Store {self.path} cannot be read ({error}); check the path.") from error
 

@@ -289,12 +289,15 @@ class PretrainedModule:
             If the directory holds something else, or without ``overwrite`` a module, or if
             writing fails.
         """
+        write_files(Path(directory).absolute(), self.to_files(), overwrite=overwrite)
+
+    def to_files(self) -> dict[str, bytes]:
+        """Return the content of the module's files by file name."""
         from matmosaic.modules._weights import to_bytes
 
         weights = to_bytes(self.weights)
         card = replace(self.card, sha256=_sha256(weights))
-        contents = {CARD_FILE: card.to_json().encode(), WEIGHTS_FILE: weights}
-        write_files(Path(directory).absolute(), contents, overwrite=overwrite)
+        return {CARD_FILE: card.to_json().encode(), WEIGHTS_FILE: weights}
 
     @classmethod
     def load(cls, directory: str | PathLike[str], *, verify: bool = True) -> PretrainedModule:
@@ -322,13 +325,35 @@ class PretrainedModule:
         CorruptModuleError
             If the weights are truncated or altered, or the golden outputs are not reproduced.
         """
+        contents = read_module(Path(directory).absolute())
+        return cls.from_files(contents, source=Path(directory), verify=verify)
+
+    @classmethod
+    def from_files(
+        cls, contents: Mapping[str, bytes], *, source: str | PathLike[str], verify: bool = True
+    ) -> PretrainedModule:
+        """Make a module of the content of its files; see :meth:`load`.
+
+        Parameters
+        ----------
+        contents : mapping of str to bytes
+            Content of ``card.json`` and ``weights.safetensors`` by file name.
+        source : str or path-like
+            Directory they come from, for messages.
+        verify : bool, default=True
+            Recompute the golden outputs.
+
+        Returns
+        -------
+        PretrainedModule
+            The module.
+        """
         from matmosaic.modules._weights import from_bytes
 
-        contents = read_module(Path(directory).absolute())
-        card = ModuleCard.from_json(_decode(contents[CARD_FILE]), source=f"{Path(directory) / CARD_FILE}")
-        source = str(Path(directory) / WEIGHTS_FILE)
-        _check_sha256(card, contents[WEIGHTS_FILE], source=source)
-        module = cls._trusted(card, from_bytes(contents[WEIGHTS_FILE], source=source))
+        card = ModuleCard.from_json(_decode(contents[CARD_FILE]), source=f"{Path(source) / CARD_FILE}")
+        weights_source = str(Path(source) / WEIGHTS_FILE)
+        _check_sha256(card, contents[WEIGHTS_FILE], source=weights_source)
+        module = cls._trusted(card, from_bytes(contents[WEIGHTS_FILE], source=weights_source))
         if verify and _key(card) not in _verified:
             module._verify_golden()
         return module

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from os import PathLike
@@ -17,16 +16,15 @@ from pathlib import Path
 from typing import TypeAlias
 
 from matmosaic import plugins
-from matmosaic.exceptions import InvalidParameterError, UnknownNameError, suggest
-from matmosaic.modules._files import is_module
-from matmosaic.modules.card import ModuleCard
+from matmosaic.exceptions import InvalidParameterError, ModuleFormatError, UnknownNameError, suggest
+from matmosaic.modules._files import CARD_FILE, is_module, read_module
 from matmosaic.modules.module import PretrainedModule
 from matmosaic.modules.store import ModuleStore
 
 Reference: TypeAlias = "str | PathLike[str] | PretrainedModule"
 
 # At least two letters before the colon: C:\modules and C:modules are Windows paths.
-_STORE_REFERENCE = re.compile(r"(?P<store>[A-Za-z][\w.-]+):(?P<name>[^/\\@]*)(?:@(?P<version>.+))?")
+_STORE_REFERENCE = re.compile(r"(?P<store>[A-Za-z][\w.-]+):(?P<name>[^@]*)(?:@(?P<version>.+))?")
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def resolve(reference: Reference) -> list[PretrainedModule]:
     ------
     UnknownNameError
         If nothing matches: no such store, name, version or path.
-    StructureError
+    StoreError
         If a store cannot be reached.
     CorruptModuleError
         If the files of a module were altered.
@@ -147,35 +145,26 @@ def _open(name: str) -> ModuleStore:
 def _matching_names(store: ModuleStore, reference: _StoreReference) -> list[str]:
     if _is_glob(reference.name):
         return [name for name in store.names() if fnmatchcase(name, reference.name)]
-    if reference.name not in store.names():
-        raise _unknown_module(store, reference)
+    store.card(reference.name)  # raises if there is none; quicker than listing a remote store
     return [reference.name]
 
 
 def _existing_names(store: ModuleStore, reference: _StoreReference) -> list[str]:
     names = _matching_names(store, reference)
     if not names:
-        raise _unknown_module(store, reference)
+        valid = [f"{reference.store}:{name}" for name in store.names()]
+        raise UnknownNameError(suggest(f"{reference.store}:{reference.name}", valid, what="module"))
     return names
 
 
-def _unknown_module(store: ModuleStore, reference: _StoreReference) -> UnknownNameError:
-    names = [f"{reference.store}:{name}" for name in store.names()]
-    return UnknownNameError(suggest(f"{reference.store}:{reference.name}", names, what="module"))
-
-
 def _load_version(store: ModuleStore, reference: _StoreReference, name: str) -> PretrainedModule:
-    if reference.version is not None:
-        _check_version(store.card(name), reference)
-    return store.load(name)
-
-
-def _check_version(card: ModuleCard, reference: _StoreReference) -> None:
-    if card.version != reference.version:
-        there = f"{reference.store}:{card.name}@{card.version}"
+    version = store.card(name).version if reference.version else None
+    if version != reference.version:
         raise UnknownNameError(
-            f"Module {card.name!r} is not there in version {reference.version!r}. Valid: {there!r}."
+            f"Module '{reference.store}:{name}' is not there in version {reference.version!r}. "
+            f"Valid: '{reference.store}:{name}@{version}'."
         )
+    return store.load(name)
 
 
 def _matching_paths(path: Path) -> list[Path]:
@@ -192,22 +181,24 @@ def _existing_paths(path: Path) -> list[Path]:
 
 
 def _checked(path: Path) -> Path:
-    """Return the path of a module; explain what else it may have been meant as."""
-    if path.is_dir() and not is_module(path) and any(map(is_module, path.iterdir())):
-        raise UnknownNameError(
-            f"{str(path)!r} holds modules but is none; write {str(path / '*')!r} for all of them, or one of "
-            f"{_first(sorted(str(entry) for entry in path.iterdir() if is_module(entry)))}."
-        )
-    if not path.exists() and len(path.parts) == 1:
-        stores = ", ".join(f"'{store}:{path}'" for store in plugins.names("stores"))
-        raise UnknownNameError(
-            f"There is no module directory {str(path)!r}; a name needs its store: {stores}."
-        )
+    """Return the path of a module; where there is none, say what may have been meant."""
+    try:
+        read_module(path, [CARD_FILE])
+    except (UnknownNameError, ModuleFormatError) as error:
+        if path.is_dir() and any(map(is_module, path.iterdir())):
+            message = f"{str(path)!r} holds modules but is none; write {str(path / '*')!r} for all of them."
+            raise UnknownNameError(message) from error
+        if not path.exists() and len(path.parts) == 1:
+            message = (
+                f"There is no module directory {str(path)!r}. A name needs its store: {_in_stores(path)}."
+            )
+            raise UnknownNameError(message) from error
+        raise
     return path
 
 
-def _first(items: Iterable[str], count: int = 5) -> list[str]:
-    return list(items)[:count]
+def _in_stores(name: Path) -> str:
+    return ", ".join(f"'{store}:{name}'" for store in plugins.names("stores"))
 
 
 def _is_glob(text: str) -> bool:
