@@ -27,7 +27,9 @@ def element_table() -> dict[str, Any]:
         ``name``, ``source``, ``n_descriptors``, ``sha256``, and ``elements``: atomic number (as
         text) to the positions of the descriptors that are 1.
     """
-    return json.loads(files("matmosaic.backbones").joinpath("cgcnn_elements.json").read_text(encoding="utf-8"))
+    return json.loads(
+        files("matmosaic.backbones").joinpath("cgcnn_elements.json").read_text(encoding="utf-8")
+    )
 
 
 class CGCNN(Backbone):

@@ -48,7 +48,9 @@ def unfreeze(backbone: Backbone, unfrozen: Unfrozen) -> list[str]:
 def _patterns(backbone: Backbone, unfrozen: Unfrozen) -> list[str]:
     names = [unfrozen] if isinstance(unfrozen, str) else list(unfrozen)
     if not names:
-        raise InvalidParameterError("'unfrozen' must name at least one group; use 'head' to freeze the backbone.")
+        raise InvalidParameterError(
+            "'unfrozen' must name at least one group; use 'head' to freeze the backbone."
+        )
     groups = {"all": ["*"], "head": [], **backbone.layer_groups()}
     for name in names:
         if name not in groups:

@@ -17,7 +17,13 @@ from matmosaic.graphs.compression import Classes, compress, equalise_distances, 
 from matmosaic.graphs.crystal_graph import CrystalGraph
 from matmosaic.graphs.neighbors import Bonds, find_bonds
 from matmosaic.graphs.settings import GraphSettings
-from matmosaic.structures import StructureArrays, as_structures, describe_row, structure_arrays, structure_hash
+from matmosaic.structures import (
+    StructureArrays,
+    as_structures,
+    describe_row,
+    structure_arrays,
+    structure_hash,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +114,9 @@ def _chunks(arrays: list[StructureArrays]) -> Iterator[list[StructureArrays]]:
         yield chunk
 
 
-def build_chunk(arrays: Sequence[StructureArrays], settings: GraphSettings, compressed: bool) -> list[CrystalGraph]:
+def build_chunk(
+    arrays: Sequence[StructureArrays], settings: GraphSettings, compressed: bool
+) -> list[CrystalGraph]:
     """Build the graphs of some structures, uncached, in this process.
 
     Parameters
@@ -138,12 +146,19 @@ def build_chunk(arrays: Sequence[StructureArrays], settings: GraphSettings, comp
         kept = compress(numbers, bonds, group, refine(structure, numbers, bonds, group))
     else:
         kept = Classes(
-            np.arange(len(numbers)), np.ones(len(numbers)), bonds.center, bonds.neighbor, distance, bonds.weight
+            np.arange(len(numbers)),
+            np.ones(len(numbers)),
+            bonds.center,
+            bonds.neighbor,
+            distance,
+            bonds.weight,
         )
     return _split(structure[kept.atom], numbers[kept.atom], kept, isolated)
 
 
-def _split(structure: np.ndarray, numbers: np.ndarray, kept: Classes, isolated: np.ndarray) -> list[CrystalGraph]:
+def _split(
+    structure: np.ndarray, numbers: np.ndarray, kept: Classes, isolated: np.ndarray
+) -> list[CrystalGraph]:
     """Cut the arrays of a chunk into one graph per structure."""
     rows = np.arange(len(isolated) + 1)
     atoms = np.searchsorted(structure, rows)

@@ -96,8 +96,13 @@ class DiskCache:
     def _connect(self) -> Iterator[sqlite3.Connection]:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "matmosaic-graphs.sqlite"
-        with contextlib.closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection, connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS graphs (key TEXT PRIMARY KEY, arrays BLOB NOT NULL)")
+        with (
+            contextlib.closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection,
+            connection,
+        ):
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS graphs (key TEXT PRIMARY KEY, arrays BLOB NOT NULL)"
+            )
             yield connection
 
     def get(self, keys: Iterable[str]) -> dict[str, CrystalGraph]:

@@ -70,13 +70,17 @@ def find_bonds(structures: Sequence[StructureArrays], settings: GraphSettings) -
     if len(lacking):
         missing = settings.max_neighbors - np.rint(places[lacking]).astype(np.int64)
         padding = _padding(lacking, missing, first_atom, settings)
-        merged = [np.concatenate(pair) for pair in zip((center, neighbor, distance, weight), padding, strict=True)]
+        merged = [
+            np.concatenate(pair) for pair in zip((center, neighbor, distance, weight), padding, strict=True)
+        ]
         order = np.argsort(merged[0], kind="stable")
         center, neighbor, distance, weight = (values[order] for values in merged)
     return Bonds(center, neighbor, distance, weight, isolated=found == 0)
 
 
-def _search(structures: Sequence[StructureArrays], cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _search(
+    structures: Sequence[StructureArrays], cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return centre, neighbour and distance of all pairs within the cutoff."""
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
@@ -136,7 +140,9 @@ def _choose(
     return center[kept], neighbor[kept], distance[kept], weight[kept]
 
 
-def _shared_places(center: np.ndarray, beyond: np.ndarray, settings: GraphSettings, n_atoms: int) -> np.ndarray:
+def _shared_places(
+    center: np.ndarray, beyond: np.ndarray, settings: GraphSettings, n_atoms: int
+) -> np.ndarray:
     """Give whole places to bonds inside the last shell and share the rest among the shell's bonds.
 
     ``beyond`` is each bond's length minus that of its centre's last bond, in Å.

@@ -255,7 +255,9 @@ class GraphTable:
                 about = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except SafetensorError as error:
-            raise DataFileError(f"{path} is no graph table: {error}. Write one with GraphTable.save.") from error
+            raise DataFileError(
+                f"{path} is no graph table: {error}. Write one with GraphTable.save."
+            ) from error
         if about.get("format") != FORMAT:
             raise DataFileError(f"{path} has format {about.get('format')!r}; expected {FORMAT!r}.")
         groups: dict[str, dict[str, Tensor]] = {"pointer": {}, "field": {}}
@@ -263,7 +265,9 @@ class GraphTable:
             group, _, key = name.partition(".")
             groups[group][key] = tensor
         settings = GraphSettings.from_dict(json.loads(about["settings"]))
-        return cls(groups["pointer"], groups["field"], settings=settings, compressed=json.loads(about["compressed"]))
+        return cls(
+            groups["pointer"], groups["field"], settings=settings, compressed=json.loads(about["compressed"])
+        )
 
     def __repr__(self) -> str:
         kind = "compressed" if self.compressed else "uncompressed"

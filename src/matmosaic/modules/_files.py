@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -110,7 +110,7 @@ def write_files(directory: Path, contents: Mapping[str, bytes], *, overwrite: bo
         directory.parent.mkdir(parents=True, exist_ok=True)
         with _locked(directory.parent):
             tidy(directory.parent)
-            _check_replaceable(directory, overwrite=overwrite)
+            _check_replaceable(directory, {CARD_FILE, WEIGHTS_FILE, *contents}, overwrite=overwrite)
             _publish(_stage(directory, contents), directory)
 
 
@@ -167,13 +167,13 @@ def _locked(parent: Path) -> Iterator[None]:
         yield
 
 
-def _check_replaceable(directory: Path, *, overwrite: bool) -> None:
+def _check_replaceable(directory: Path, names: Collection[str], *, overwrite: bool) -> None:
     if not directory.exists():
         return
     foreign = (
         [directory.name]
         if not directory.is_dir()
-        else sorted(path.name for path in directory.iterdir() if path.name not in (CARD_FILE, WEIGHTS_FILE))
+        else sorted(path.name for path in directory.iterdir() if path.name not in names)
     )
     if foreign:
         raise StoreError(f"{directory} holds {foreign[:5]}, which belong to no module; choose another place.")

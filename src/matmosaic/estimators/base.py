@@ -1,0 +1,251 @@
+"""The shared steps of fit and predict."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from matmosaic.backbones import MLP, Backbone, make_table, trunk_table, unfreeze
+from matmosaic.estimators._checks import check_parameters
+from matmosaic.estimators._environment import device_memory, resolve_device, seeded
+from matmosaic.exceptions import InterruptedFitWarning, InvalidParameterError, InvalidTargetsError
+from matmosaic.graphs import GraphTable
+from matmosaic.learning import (
+    RegressionModel,
+    TableDataset,
+    TargetScale,
+    check_sample_weight,
+    check_targets,
+    make_net,
+)
+from matmosaic.learning.sampling import balancing_probabilities
+from matmosaic.structures import as_structures, structure_arrays, structure_hash
+
+if TYPE_CHECKING:
+    from skorch import NeuralNet
+
+    from matmosaic.modules import ModuleCard
+
+HISTORY = ("epoch", "train_loss", "valid_loss", "valid_mae", "dur")
+# Below this a mean and a standard deviation of the labels say nothing.
+MIN_TRAINING_ROWS = 2
+# Hexadecimal digits: 48 bits tell 10^5 structures apart and keep cards small.
+FINGERPRINT_LENGTH = 12
+
+
+class Labelled(NamedTuple):
+    """Graphs with labels and weights."""
+
+    table: GraphTable
+    y: np.ndarray
+    weight: np.ndarray | None
+
+
+class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
+    """Base of the estimators: structures in, one property out.
+
+    Subclasses have the parameters used below in their constructor, and write :meth:`_backbone`.
+    """
+
+    @abstractmethod
+    def _backbone(self) -> tuple[Backbone, ModuleCard | None]:
+        """Return a fresh backbone to train, and the card of the module that it came from."""
+
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
+    ) -> GraphRegressor:
+        """Learn a property of structures.
+
+        Parameters
+        ----------
+        X : structures or GraphTable, length n_structures
+            List, tuple, Series, one-column DataFrame or object array of structures: pymatgen
+            ``Structure`` or ``Molecule``, ASE ``Atoms``, monty dicts, CIF or POSCAR paths or text.
+        y : array-like of shape (n_structures,)
+            Labels, in any unit; predictions are in the same.
+        sample_weight : array-like of shape (n_structures,), optional
+            Weights of the rows in the loss and in the validation error.
+        X_val, y_val : structures and labels, optional
+            Validation set; a random ``validation_fraction`` of the rows when not given.
+
+        Returns
+        -------
+        self
+            Fitted.
+
+        Raises
+        ------
+        InvalidStructuresError, InvalidTargetsError, InvalidParameterError
+            If structures, labels or parameters cannot be used; the message names rows.
+        """
+        check_parameters(self.get_params(deep=False))
+        device = resolve_device(self.device)
+        with seeded(self.random_state, device) as rng, device_memory(self.batch_size):
+            backbone, self.module_card_ = self._backbone()
+            self.unfrozen_ = unfreeze(backbone, self._unfrozen())
+            model = RegressionModel(backbone, MLP(backbone.n_features, self.head_widths)).to(device)
+            given = self._labelled(X, y, sample_weight, backbone)
+            train, validation = self._divide(given, X_val, y_val, backbone, rng)
+            self.scale_ = TargetScale.of(
+                given.y[train], None if given.weight is None else given.weight[train]
+            )
+            datasets = self._datasets(model, given, train, validation, device)
+            self._train(model, *datasets, given.y[train])
+        self.n_train_ = len(train)
+        self._fingerprints = _fingerprints(X)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the property of structures.
+
+        Parameters
+        ----------
+        X : structures or GraphTable, length n_structures
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_structures,)
+            In the unit of the labels.
+        """
+        check_is_fitted(self, "net_")
+        model = self.net_.module_
+        device = next(model.parameters()).device
+        with device_memory(self.batch_size):
+            scaled = model.predict(self._table(X, model.backbone).to(device))
+        return self.scale_.unscale(scaled[:, 0].cpu().numpy().astype(float))
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that ``X`` is no numeric array."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True
+        return tags
+
+    def _table(self, X: Any, backbone: Backbone) -> GraphTable:
+        return make_table(backbone, X, compress=self.compress, n_jobs=self.n_jobs, memory=self.memory)
+
+    def _unfrozen(self) -> Any:
+        """Return what to train: everything when there is nothing pre-trained to keep."""
+        return self.unfrozen if self.module_card_ is not None else "all"
+
+    def _labelled(self, X: Any, y: Any, sample_weight: Any, backbone: Backbone) -> Labelled:
+        """Check the labels before the costlier graphs are built."""
+        rows = X if isinstance(X, GraphTable) else as_structures(X)
+        y = check_targets(y, len(rows))
+        weight = check_sample_weight(sample_weight, len(rows))
+        return Labelled(self._table(rows, backbone), y, weight)
+
+    def _divide(
+        self, given: Labelled, X_val: Any, y_val: Any, backbone: Backbone, rng: np.random.RandomState
+    ) -> tuple[np.ndarray, Labelled | np.ndarray | None]:
+        """Return the training rows, and the validation set: other rows, a set of its own, or None."""
+        if (X_val is None) != (y_val is None):
+            raise InvalidParameterError("'X_val' and 'y_val' must be given together. Got only one of them.")
+        n_rows = len(given.y)
+        n_held = 0 if X_val is not None else math.ceil(self.validation_fraction * n_rows)
+        if n_rows - n_held < MIN_TRAINING_ROWS:
+            raise InvalidTargetsError(
+                f"'X' has {n_rows} rows, and validation_fraction={self.validation_fraction} takes {n_held} of them; "
+                f"at least {MIN_TRAINING_ROWS} must be left to train on. Give more rows, or a smaller fraction."
+            )
+        if X_val is not None:
+            rows = X_val if isinstance(X_val, GraphTable) else as_structures(X_val)
+            y_val = check_targets(y_val, len(rows), name="y_val", constant=True)
+            return np.arange(n_rows), Labelled(self._table(rows, backbone), y_val, None)
+        order = rng.permutation(n_rows)
+        return np.sort(order[n_held:]), np.sort(order[:n_held]) if n_held else None
+
+    def _datasets(
+        self,
+        model: RegressionModel,
+        given: Labelled,
+        train: np.ndarray,
+        validation: Labelled | np.ndarray | None,
+        device: str,
+    ) -> tuple[TableDataset, TableDataset | None]:
+        """Run the frozen trunk once per structure, and pair its outputs with scaled labels."""
+
+        def dataset(part: Labelled, rows: np.ndarray) -> TableDataset:
+            weight = None if part.weight is None else part.weight[rows]
+            return TableDataset(part.table, self.scale_.scale(part.y[rows]), weight, rows=rows)
+
+        given = given._replace(table=trunk_table(model.backbone, given.table.to(device)))
+        if isinstance(validation, Labelled):
+            other = validation._replace(table=trunk_table(model.backbone, validation.table.to(device)))
+            return dataset(given, train), dataset(other, np.arange(len(other.y)))
+        return dataset(given, train), None if validation is None else dataset(given, validation)
+
+    def _train(
+        self,
+        model: RegressionModel,
+        train: TableDataset,
+        validation: TableDataset | None,
+        y_train: np.ndarray,
+    ) -> None:
+        probabilities = balancing_probabilities(y_train) if self.weighted_sampling else None
+        self.net_ = self._net(model, validation, probabilities)
+        if self.max_epochs:
+            self.net_.partial_fit(train)
+        self.net_.train_split = (
+            None  # It holds the validation graphs, which a fitted estimator does not need.
+        )
+        self._read_history()
+
+    def _net(
+        self,
+        model: RegressionModel,
+        validation: TableDataset | None = None,
+        probabilities: np.ndarray | None = None,
+    ) -> NeuralNet:
+        """Return an initialised net over a model."""
+        return make_net(
+            model,
+            validation,
+            target_std=self.scale_.std,
+            max_epochs=self.max_epochs,
+            patience=self.patience,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            backbone_learning_rate=self._backbone_learning_rate(),
+            probabilities=probabilities,
+            callbacks=self.callbacks,
+            device=resolve_device(self.device),
+            verbose=self.verbose,
+        ).initialize()
+
+    @abstractmethod
+    def _backbone_learning_rate(self) -> float:
+        """Return the learning rate of the backbone's trained layers."""
+
+    def _read_history(self) -> None:
+        """Keep the finished epochs as a table; warn if there are fewer than was asked for."""
+        epochs = [epoch for epoch in self.net_.history.to_list() if HISTORY[-1] in epoch]
+        names = [name for name in HISTORY if all(name in epoch for epoch in epochs)]
+        self.history_ = pd.DataFrame([[epoch[name] for name in names] for epoch in epochs], columns=names)
+        stopping = dict(self.net_.callbacks_).get("early_stopping")
+        self.best_epoch_ = int(stopping.best_epoch_) if stopping is not None and len(epochs) else len(epochs)
+        stopped = stopping is not None and stopping.misses_ >= stopping.patience
+        if len(epochs) < self.max_epochs and not stopped:
+            warnings.warn(
+                f"fit was interrupted after {len(epochs)} of {self.max_epochs} epochs; the estimator holds the best "
+                "epoch until then. Fit again to learn to the end.",
+                InterruptedFitWarning,
+                stacklevel=4,
+            )
+
+
+def _fingerprints(X: Any) -> list[str]:
+    """Return one-way hashes of training structures; a table holds no structures, and so none."""
+    if isinstance(X, GraphTable):
+        return []
+    hashes = (structure_hash(structure_arrays(one)) for one in as_structures(X))
+    return [hashlib.sha256(f"matmosaic:{one}".encode()).hexdigest()[:FINGERPRINT_LENGTH] for one in hashes]

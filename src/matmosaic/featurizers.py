@@ -1,0 +1,116 @@
+"""Featurizers: structures to feature vectors for any scikit-learn model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from matmosaic.structures import as_structures
+
+__all__ = ["Featurizer", "ModuleFeaturizer"]
+
+
+class Featurizer(TransformerMixin, BaseEstimator, ABC):
+    """Describe each structure by numbers, without learning from data.
+
+    Authors write :meth:`featurize` and :meth:`get_feature_names_out`; the rest makes the result a
+    scikit-learn transformer, so ``make_pipeline(featurizer, Ridge())`` works.
+    """
+
+    @abstractmethod
+    def featurize(self, structure: Any) -> np.ndarray:
+        """Return the features of one structure, shape (n_features,)."""
+
+    @abstractmethod
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the features, with units, shape (n_features,)."""
+
+    def fit(self, X: Any, y: Any = None) -> Featurizer:
+        """Do nothing: a featurizer learns nothing from data."""
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the features of structures, shape (n_structures, n_features)."""
+        return np.stack([self.featurize(structure) for structure in as_structures(X)])
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that ``X`` is no numeric array and that nothing is fitted."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True
+        tags.requires_fit = False
+        return tags
+
+
+class ModuleFeaturizer(Featurizer):
+    """Frozen features E(x) of a pre-trained module, for any scikit-learn model.
+
+    Parameters
+    ----------
+    module : str, path-like or PretrainedModule
+        A reference such as ``"bundled:emt-eform"``, the directory of a module, or a module.
+    batch_size : int, default=256
+        Structures per forward pass.
+    n_jobs : int or None, default=None
+        Processes that build graphs.
+    memory : None, str, path-like or joblib.Memory, default=None
+        Folder where graphs are kept for other processes and later runs.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import RidgeCV
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from matmosaic.datasets import load_alloys
+    >>> X, y = load_alloys(target="shear_modulus", return_X_y=True)
+    >>> model = make_pipeline(ModuleFeaturizer("bundled:emt-eform"), StandardScaler(), RidgeCV())
+    >>> model.fit(X[:100], y[:100]).predict(X[100:103]).shape
+    (3,)
+    """
+
+    def __init__(
+        self, module: Any, *, batch_size: int = 256, n_jobs: int | None = None, memory: Any = None
+    ) -> None:
+        self.module = module
+        self.batch_size = batch_size
+        self.n_jobs = n_jobs
+        self.memory = memory
+
+    def featurize(self, structure: Any) -> np.ndarray:
+        """Return the features of one structure, shape (n_features,)."""
+        return self.transform([structure])[0]
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the features of structures.
+
+        Parameters
+        ----------
+        X : structures or GraphTable, length n_structures
+            Anything that :func:`~matmosaic.as_structures` takes.
+
+        Returns
+        -------
+        ndarray of shape (n_structures, n_features)
+            Dimensionless; as the module's own head would get them.
+        """
+        from matmosaic.modules import load_module
+
+        return load_module(self.module).features(
+            X, batch_size=self.batch_size, n_jobs=self.n_jobs, memory=self.memory
+        )
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return names such as ``emt-eform_0``, shape (n_features,)."""
+        from matmosaic.modules import load_module
+
+        module = load_module(self.module)
+        return np.array(
+            [f"{module.card.name}_{number}" for number in range(module.build_backbone().n_features)],
+            dtype=object,
+        )

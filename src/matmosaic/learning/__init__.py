@@ -1,0 +1,15 @@
+"""Learning: models, targets and the skorch net that trains them."""
+
+from matmosaic.learning.dataset import TableDataset
+from matmosaic.learning.model import RegressionModel
+from matmosaic.learning.net import make_net
+from matmosaic.learning.targets import TargetScale, check_sample_weight, check_targets
+
+__all__ = [
+    "RegressionModel",
+    "TableDataset",
+    "TargetScale",
+    "check_sample_weight",
+    "check_targets",
+    "make_net",
+]

@@ -1,0 +1,62 @@
+"""Rows of a graph table with their targets, as a torch dataset that hands out whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch_geometric.data import Batch
+
+from matmosaic.graphs import GraphTable
+
+
+class TableDataset(Dataset):
+    """Some rows of a graph table with targets and weights.
+
+    A ``DataLoader`` asks for a whole batch of rows at once (``__getitems__``), which is one
+    vectorised selection; combine it with ``collate_fn=TableDataset.collate``.
+
+    Parameters
+    ----------
+    table : GraphTable
+        Graphs, usually with the trunk's features.
+    targets : ndarray of shape (n_rows,)
+        Scaled targets.
+    weights : ndarray of shape (n_rows,), optional
+        Weights of the rows in the loss; ones when None.
+    rows : ndarray of int, shape (n_rows,), optional
+        Rows of the table; all, in order, when None.
+    """
+
+    def __init__(
+        self,
+        table: GraphTable,
+        targets: np.ndarray,
+        weights: np.ndarray | None = None,
+        *,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        self.table = table
+        self.rows = torch.as_tensor(np.arange(len(table)) if rows is None else rows, device=table.device)
+        columns = np.stack([targets, np.ones(len(targets)) if weights is None else weights], axis=1)
+        self.targets = torch.as_tensor(columns, dtype=torch.get_default_dtype(), device=table.device)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> tuple[Batch, Tensor]:
+        """Return one row as a batch of one."""
+        return self.__getitems__([row])
+
+    def __getitems__(self, rows: Sequence[int]) -> tuple[Batch, Tensor]:
+        """Return a batch, and its targets and weights as columns (n_rows, 2)."""
+        index = torch.as_tensor(rows, device=self.rows.device)
+        return self.table.select(self.rows[index]), self.targets[index]
+
+    @staticmethod
+    def collate(batch: tuple[Batch, Tensor]) -> tuple[Batch, Tensor]:
+        """Return the batch as it is: it is already one."""
+        return batch

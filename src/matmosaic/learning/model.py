@@ -1,0 +1,37 @@
+"""A backbone and a head: what is trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from matmosaic.backbones import MLP, Backbone, structure_features, trunk_depth
+from matmosaic.graphs import GraphTable
+
+
+class RegressionModel(nn.Module):
+    """Predict targets from graphs as ``head(backbone(graph).u)``.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        With its trainable parameters already chosen; the depth of its trunk is read off once.
+    head : MLP
+        From the backbone's features to the targets.
+    """
+
+    def __init__(self, backbone: Backbone, head: MLP) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.depth = trunk_depth(backbone)
+
+    def forward(self, graph: Data) -> Tensor:
+        """Map what the trunk gave for some structures to targets (n_structures, n_targets)."""
+        return self.head(self.backbone(graph, start=self.depth).u)
+
+    @torch.no_grad()
+    def predict(self, table: GraphTable, *, batch_size: int = 256) -> Tensor:
+        """Map graphs that no trunk was run on to targets (n_structures, n_targets)."""
+        return self.head(structure_features(self.backbone, table, batch_size=batch_size))

@@ -1,0 +1,113 @@
+"""Labels: what is accepted, and the scale they are learnt on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from matmosaic.exceptions import InvalidTargetsError
+
+ROWS_NAMED = 10
+
+
+def check_targets(y: Any, n_structures: int, *, name: str = "y", constant: bool = False) -> np.ndarray:
+    """Return labels as floats, or say what is wrong with them.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_structures,) or (n_structures, 1)
+        Labels.
+    n_structures : int
+        Number of structures they belong to.
+    name : str, default="y"
+        Name of the parameter in messages.
+    constant : bool, default=False
+        Whether all labels may be equal.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_structures,)
+        The labels.
+
+    Raises
+    ------
+    InvalidTargetsError
+        If labels are no numbers, NaN, infinite, constant, or not one per structure.
+    """
+    if y is None:
+        raise InvalidTargetsError(
+            f"'{name}' is None, but this regressor requires y to be passed: one per structure."
+        )
+    try:
+        values = np.asarray(y, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InvalidTargetsError(f"'{name}' must hold numbers, one per structure. Got: {error}.") from error
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise InvalidTargetsError(
+            f"'{name}' must be one-dimensional, one label per structure. Got shape {values.shape}; "
+            "fit one estimator per property."
+        )
+    if len(values) != n_structures:
+        raise InvalidTargetsError(
+            f"'X' and '{name}' must have the same length. Got {n_structures} structures and {len(values)} labels."
+        )
+    _check_finite(values, name)
+    if not constant and len(values) > 1 and np.ptp(values) == 0:
+        raise InvalidTargetsError(
+            f"'{name}' is constant: all {len(values)} labels are {values[0]:g}. There is nothing to learn; "
+            "check that the right column was read."
+        )
+    return values
+
+
+def check_sample_weight(sample_weight: Any, n_structures: int) -> np.ndarray | None:
+    """Return weights as floats (n_structures,), or None; negative and NaN weights are errors."""
+    if sample_weight is None:
+        return None
+    weights = check_targets(sample_weight, n_structures, name="sample_weight", constant=True)
+    if (weights < 0).any() or not weights.any():
+        raise InvalidTargetsError("'sample_weight' must hold numbers >= 0 that are not all 0.")
+    return weights
+
+
+def _check_finite(values: np.ndarray, name: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        named = ", ".join(f"{name}[{row}]={values[row]}" for row in bad[:ROWS_NAMED])
+        raise InvalidTargetsError(
+            f"'{name}' must be finite. Got {named}{', ...' if len(bad) > ROWS_NAMED else ''} ({len(bad)} rows). "
+            "Drop these structures, or fill in their values, before fitting."
+        )
+
+
+@dataclass(frozen=True)
+class TargetScale:
+    """Linear scale of the labels: zero mean and unit standard deviation on the training rows.
+
+    Parameters
+    ----------
+    mean, std : float
+        In the unit of the labels.
+    """
+
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, y: np.ndarray, weights: np.ndarray | None = None) -> TargetScale:
+        """Return the scale of labels (n_rows,), weighted if weights are given."""
+        mean = float(np.average(y, weights=weights))
+        std = float(np.sqrt(np.average((y - mean) ** 2, weights=weights)))
+        return cls(mean, std if std > 0 else 1.0)
+
+    def scale(self, y: np.ndarray) -> np.ndarray:
+        """Map labels to the scale that is learnt."""
+        return (y - self.mean) / self.std
+
+    def unscale(self, scaled: np.ndarray) -> np.ndarray:
+        """Map what was predicted back to the unit of the labels."""
+        return scaled * self.std + self.mean
