@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ def as_structures(X: Any) -> list[Structure | Molecule]:
     X : list, tuple, Series, one-column DataFrame or object array of shape (n_structures,)
         Rows are pymatgen `Structure` or `Molecule` objects, ASE `Atoms` (without any periodicity they
         become a `Molecule`), dicts as of ``Structure.as_dict()`` or with the keys ``lattice``,
-        ``species`` and ``frac_coords``, paths of CIF, POSCAR or other structure files, or CIF or POSCAR
+        ``species`` and ``frac_coords``, paths of CIF, POSCAR or other structure files, or CIF, POSCAR or JSON
         text. Nothing of it is changed.
 
     Returns
@@ -52,22 +52,46 @@ def as_structures(X: Any) -> list[Structure | Molecule]:
     >>> [structure.formula for structure in as_structures([copper, copper.as_dict()])]
     ['Cu4', 'Cu4']
     """
-    # Imported once here rather than for every row.
-    from pymatgen.core import DummySpecies, Molecule, Structure
+    structures = read_rows(_rows(X), describe_row)
+    _check_one_kind(structures)
+    return structures
+
+
+def read_rows(
+    rows: Iterable[Any], describe: Callable[[int, Structure | Molecule | None], str]
+) -> list[Structure | Molecule]:
+    """Convert and check rows one after the other; the part of the gate that data files share.
+
+    Parameters
+    ----------
+    rows : iterable
+        Rows as `as_structures` takes them.
+    describe : callable
+        Names a row in a message, given its number and, once there is one, its structure.
+
+    Returns
+    -------
+    list of Structure or Molecule, length n_rows
+
+    Raises
+    ------
+    InvalidStructuresError
+        After all rows have been seen: the first unusable row and why, and which others are unusable.
+    """
+    from pymatgen.core import DummySpecies, Molecule, Structure  # once here, not for every row
 
     structures: list[Structure | Molecule] = []
     problems: dict[int, InvalidStructuresError] = {}
-    for index, row in enumerate(_rows(X)):
+    for index, row in enumerate(rows):
         structure = None
         try:
             structure = row if isinstance(row, Structure | Molecule) else convert_row(row)
-            check_structure(structure, DummySpecies)
+            _check_structure(structure, DummySpecies)
             structures.append(structure)
         except InvalidStructuresError as error:
-            problems[index] = type(error)(f"{describe_row(index, structure)} {error}")
+            problems[index] = type(error)(f"{describe(index, structure)} {error}")
     if problems:
-        raise _joined(problems)
-    _check_one_kind(structures)
+        raise _joined(problems, describe)
     return structures
 
 
@@ -205,23 +229,10 @@ def _is_one_structure(X: Any) -> bool:
 # --- checks ------------------------------------------------------------------------------------------
 
 
-def check_structure(structure: Structure | Molecule, dummy: type) -> None:
+def _check_structure(structure: Structure | Molecule, dummy: type) -> None:
     """Raise if graphs cannot be built from the structure.
 
-    Written for speed, since every structure passes here at every `fit` and `predict`: under a microsecond
-    per atom.
-
-    Parameters
-    ----------
-    structure : Structure or Molecule
-        What `convert_row` returned.
-    dummy : type
-        pymatgen's `DummySpecies`, passed in to keep its import out of the loop.
-
-    Raises
-    ------
-    InvalidStructuresError
-        The message continues a sentence that names the row.
+    Every structure passes here at every `fit` and `predict`: keep it under a microsecond per atom.
     """
     if not len(structure):
         raise InvalidStructuresError("has no atoms.")
@@ -265,14 +276,17 @@ def _volume(vectors: Sequence[Sequence[float]]) -> float:
     return abs(a * (e * i - f * h) + b * (f * g - d * i) + c * (d * h - e * g))
 
 
-def _joined(problems: dict[int, InvalidStructuresError]) -> InvalidStructuresError:
-    """Return the first row's error, with the numbers of the other rows."""
+def _joined(
+    problems: dict[int, InvalidStructuresError], describe: Callable[[int, None], str]
+) -> InvalidStructuresError:
+    """Return the first row's error, with the names of the other rows."""
     first, *others = problems
     error = problems[first]
     if not others:
         return error
-    named = ", ".join(map(str, others[:ROWS_NAMED])) + (", ..." if len(others) > ROWS_NAMED else "")
-    return type(error)(f"{error} {len(others)} more rows cannot be used: {named}.")
+    names = [describe(index, None) for index in others[:ROWS_NAMED]]
+    named = ", ".join([*names, "..."] if len(others) > ROWS_NAMED else names)
+    return type(error)(f"{error} {len(others)} more cannot be used: {named}.")
 
 
 def _check_one_kind(structures: Sequence[Structure | Molecule]) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ACCEPTED_ROWS = (
     "pymatgen Structure or Molecule, ASE Atoms, dict as of `Structure.as_dict()`, path of a CIF or POSCAR "
-    "file, or CIF or POSCAR text"
+    "file, or CIF, POSCAR or JSON text"
 )
 FLAT_KEYS = frozenset({"lattice", "species", "frac_coords"})
 _CIF = (".cif", ".mcif")
@@ -44,7 +44,7 @@ def convert_row(row: Any) -> Structure | Molecule:
     Returns
     -------
     Structure or Molecule
-        Not yet checked by `check_structure`.
+        Readable, but not yet checked.
 
     Raises
     ------
@@ -65,11 +65,7 @@ def convert_row(row: Any) -> Structure | Molecule:
         case Path():
             return _from_path(row)
         case str():
-            return (
-                _from_path(Path(row))
-                if "\n" not in row
-                else _guarded(_from_text, row, "is text that cannot be read as CIF or POSCAR")
-            )
+            return _from_string(row)
     if is_ase(row, "Atoms"):
         return _guarded(_from_ase, row, "is an ASE Atoms that cannot be turned into a structure")
     raise StructureTypeError(f"is of type {type(row).__name__}; expected {ACCEPTED_ROWS}.")
@@ -176,6 +172,20 @@ def _from_ase(atoms: Any) -> Structure | Molecule:
 # --- text and files ----------------------------------------------------------------------------------
 
 
+def is_structure_file(name: str) -> bool:
+    """Whether a file of that name holds one CIF or POSCAR, packed by gzip or not."""
+    name = name.lower().removesuffix(".gz")
+    return name.endswith(_CIF) or any(word in name for word in _POSCAR)
+
+
+def _from_string(text: str) -> Structure | Molecule:
+    if text.lstrip().startswith("{"):
+        return _guarded(lambda row: _from_dict(json.loads(row)), text, "is JSON of no structure")
+    if "\n" in text:
+        return _guarded(_from_text, text, "is text that cannot be read as CIF or POSCAR")
+    return _from_path(Path(text))
+
+
 def _from_path(path: Path) -> Structure | Molecule:
     try:
         return _guarded(_read_file, path, "cannot be read as one structure")
@@ -195,7 +205,7 @@ def _read_file(path: Path) -> Structure | Molecule:
         return _from_dict(json.loads(_read_text(path)))
     if name.endswith(_XYZ):
         return _from_xyz(path)
-    if name.endswith(_CIF) or any(word in name for word in _POSCAR):
+    if is_structure_file(name):
         return _from_text(_read_text(path))
     return Structure.from_file(path)
 
