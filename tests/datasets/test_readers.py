@@ -163,7 +163,7 @@ def test_unusable_rows_are_named_by_line_and_formula(tmp_path, NaCl):
 
 
 def test_line_without_the_structure_column_is_named(tmp_path, NaCl):
-    path = write_lines(tmp_path / "t.jsonl", [{"crystal": flat(NaCl)}, {"cristal": flat(NaCl)}])
+    path = write_lines(tmp_path / "t.jsonl", [{"crystal": flat(NaCl)}, {"cell": flat(NaCl)}])
     with pytest.raises(DataFileError, match="line 2 is of type NoneType; expected"):
         read_structures(path)
 
@@ -267,8 +267,8 @@ def test_folder_without_structures(tmp_path):
 @pytest.mark.parametrize("name", ["a.extxyz", "a.xyz", "a.extxyz.gz"])
 def test_extended_xyz(name, tmp_path, NaCl, Cu):
     frames = [AseAtomsAdaptor.get_atoms(s) for s in (NaCl, Cu)]
-    for number, atoms in enumerate(frames):
-        atoms.info = {"gap": number + 0.5, "kind": f"k{number}", "energy": -1.0 - number}
+    for i, atoms in enumerate(frames):
+        atoms.info = {"gap": i + 0.5, "kind": f"k{i}", "energy": -1.0 - i}
     write(tmp_path / name, frames, format="extxyz")
     structures, frame = read_structures(tmp_path / name, target="gap")
     assert formulas(structures) == ["NaCl", "Cu"] and type(structures[0]) is Structure
@@ -346,17 +346,13 @@ def test_faults_of_json(text, message, tmp_path):
 
 
 @pytest.mark.parametrize("packer", [".gz", ".bz2", ".xz"])
-def test_truncated_file(packer, tmp_path, rows):
+def test_truncated_or_foreign_file(packer, tmp_path, rows):
     path = write_lines(tmp_path / f"t.jsonl{packer}", [flat(s) for s in rows], packer)
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataFileError, match=r"t\.jsonl.*cannot be read.*expected a whole file"):
-        read_structures(path)
-
-
-def test_file_that_is_not_packed(tmp_path, NaCl):
-    path = write_lines(tmp_path / "t.jsonl.gz", [flat(NaCl)])
-    with pytest.raises(DataFileError, match="BadGzipFile"):
-        read_structures(path)
+    packed = path.read_bytes()
+    for content in (packed[:-20], b"not packed at all"):
+        path.write_bytes(content)
+        with pytest.raises(DataFileError, match=r"t\.jsonl.*cannot be read.*expected a whole file"):
+            read_structures(path)
 
 
 def test_missing_file(tmp_path):
