@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -110,7 +110,7 @@ def write_files(directory: Path, contents: Mapping[str, bytes], *, overwrite: bo
         directory.parent.mkdir(parents=True, exist_ok=True)
         with _locked(directory.parent):
             tidy(directory.parent)
-            _check_replaceable(directory, {CARD_FILE, WEIGHTS_FILE, *contents}, overwrite=overwrite)
+            _check_replaceable(directory, overwrite=overwrite)
             _publish(_stage(directory, contents), directory)
 
 
@@ -167,18 +167,21 @@ def _locked(parent: Path) -> Iterator[None]:
         yield
 
 
-def _check_replaceable(directory: Path, names: Collection[str], *, overwrite: bool) -> None:
+def _check_replaceable(directory: Path, *, overwrite: bool) -> None:
+    """Replace an empty directory, or with ``overwrite`` a module; never anything of the user's."""
     if not directory.exists():
         return
-    foreign = (
-        [directory.name]
-        if not directory.is_dir()
-        else sorted(path.name for path in directory.iterdir() if path.name not in names)
-    )
-    if foreign:
-        raise StoreError(f"{directory} holds {foreign[:5]}, which belong to no module; choose another place.")
-    if is_module(directory) and not overwrite:
+    entries = list(directory.iterdir()) if directory.is_dir() else [directory]
+    foreign = sorted(entry.name for entry in entries if not _is_ours(entry))
+    if foreign or (entries and not is_module(directory)):
+        found = foreign[:5] or [entry.name for entry in entries]
+        raise StoreError(f"{directory} is no module: it holds {found}; choose another place.")
+    if entries and not overwrite:
         raise StoreError(f"{directory} already holds a module; pass overwrite=True or choose another name.")
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_file() and path.suffix in (".json", ".safetensors")
 
 
 def _stage(directory: Path, contents: Mapping[str, bytes]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import safetensors.torch
@@ -9,6 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from matmosaic.exceptions import ArchitectureMismatchError, CorruptModuleError
+from matmosaic.modules.card import ModuleCard
 
 _LINES_SHOWN = 12
 
@@ -25,6 +27,32 @@ def from_bytes(content: bytes, *, source: str) -> dict[str, Tensor]:
     except SafetensorError as error:
         message = f"{source} is no safetensors file ({error}); restore it from its origin."
         raise CorruptModuleError(message) from error
+
+
+def sha256(content: bytes) -> str:
+    """Return the checksum of a weights file as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def check_sha256(card: ModuleCard, content: bytes, *, source: str) -> None:
+    """Raise CorruptModuleError unless the card belongs to this weights file."""
+    got = sha256(content)
+    if got != card.sha256:
+        raise CorruptModuleError(
+            f"{source} was truncated or altered: its card expects sha256 {card.sha256}, got {got} "
+            f"({len(content)} bytes). Restore it from its origin."
+        )
+
+
+def check_prefixes(card: ModuleCard, weights: Mapping[str, Tensor]) -> None:
+    """Raise ArchitectureMismatchError for weights of neither the backbone nor the card's head."""
+    allowed = ("backbone.",) if card.head is None else ("backbone.", "head.")
+    strays = sorted(name for name in weights if not name.startswith(allowed))
+    if strays:
+        raise ArchitectureMismatchError(
+            f"Weights of module {card.name!r} must be named {' or '.join(prefix + '*' for prefix in allowed)}"
+            f"{' (its card has no head)' if card.head is None else ''}. Got {strays[:5]}."
+        )
 
 
 def copy_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -158,12 +158,12 @@ class ModuleCard:
         return cls(**values)
 
     @classmethod
-    def from_json(cls, text: str, *, source: str = "The card") -> ModuleCard:
+    def from_json(cls, text: str | bytes, *, source: str = "The card") -> ModuleCard:
         """Rebuild a card from :meth:`to_json`, strictly.
 
         Parameters
         ----------
-        text : str
+        text : str or bytes
             JSON text.
         source : str, default="The card"
             What error messages call the card, such as its path.

@@ -72,8 +72,7 @@ class DirectoryStore:
             content = read_files(directory, [CARD_FILE])[CARD_FILE]
         except (FileNotFoundError, NotADirectoryError) as error:
             raise self._unknown(name) from error
-        text = content.decode("utf-8", errors="replace")
-        return self._check_name(ModuleCard.from_json(text, source=str(directory / CARD_FILE)), name)
+        return self._check_name(ModuleCard.from_json(content, source=str(directory / CARD_FILE)), name)
 
     def load(self, name: str) -> PretrainedModule:
         """Return a module after checking its checksum and golden outputs.

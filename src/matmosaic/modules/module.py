@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from os import PathLike
@@ -13,11 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from matmosaic.exceptions import (
-    ArchitectureMismatchError,
-    CorruptModuleError,
-    ModuleFormatError,
-)
+from matmosaic.exceptions import CorruptModuleError, ModuleFormatError
 from matmosaic.modules import _golden
 from matmosaic.modules._files import CARD_FILE, WEIGHTS_FILE, read_module, write_files
 from matmosaic.modules.card import ModuleCard
@@ -34,7 +29,7 @@ if TYPE_CHECKING:
 GOLDEN_TOLERANCE = 1e-4
 
 # Cards, by hash of their text, whose golden outputs this process has already reproduced.
-_verified: set[str] = set()
+_verified: set[int] = set()
 
 
 class PretrainedModule:
@@ -67,10 +62,10 @@ class PretrainedModule:
     _weights: Mapping[str, Tensor]
 
     def __init__(self, card: ModuleCard, weights: Mapping[str, Tensor]) -> None:
-        from matmosaic.modules._weights import copy_weights, to_bytes
+        from matmosaic.modules._weights import copy_weights, sha256, to_bytes
 
         weights = copy_weights(weights)
-        digest = _sha256(to_bytes(weights))
+        digest = sha256(to_bytes(weights))
         if card.sha256 not in (None, digest):
             raise CorruptModuleError(
                 f"The card of {card.name!r} has sha256 {card.sha256}, but these weights have {digest}; "
@@ -86,7 +81,9 @@ class PretrainedModule:
         return module
 
     def _set(self, card: ModuleCard, weights: Mapping[str, Tensor]) -> None:
-        _check_prefixes(card, weights)
+        from matmosaic.modules._weights import check_prefixes
+
+        check_prefixes(card, weights)
         object.__setattr__(self, "_card", card)
         object.__setattr__(self, "_weights", MappingProxyType(dict(weights)))
 
@@ -140,17 +137,13 @@ class PretrainedModule:
 
         return build_head(self.card, self.weights)
 
-    def features(
-        self, X: Any, *, batch_size: int = 256, n_jobs: int | None = None, memory: Any = None
-    ) -> NDArray[np.floating]:
+    def features(self, X: Any, *, n_jobs: int | None = None, memory: Any = None) -> NDArray[np.floating]:
         """Return the features E(x) of structures.
 
         Parameters
         ----------
         X : structures or GraphTable, length n_structures
             Anything that :func:`~matmosaic.structures.as_structures` takes.
-        batch_size : int, default=256
-            Structures per forward pass.
         n_jobs : int, optional
             Processes that build graphs.
         memory : None, str, path-like or joblib.Memory, optional
@@ -163,20 +156,15 @@ class PretrainedModule:
         """
         from matmosaic.backbones import structure_features
 
-        backbone = self.build_backbone()
-        return structure_features(backbone, X, batch_size=batch_size, n_jobs=n_jobs, memory=memory).numpy()
+        return structure_features(self.build_backbone(), X, n_jobs=n_jobs, memory=memory).numpy()
 
-    def predict(
-        self, X: Any, *, batch_size: int = 256, n_jobs: int | None = None, memory: Any = None
-    ) -> NDArray[np.float64]:
+    def predict(self, X: Any, *, n_jobs: int | None = None, memory: Any = None) -> NDArray[np.float64]:
         """Predict the module's own target with its own head, without any training.
 
         Parameters
         ----------
         X : structures or GraphTable, length n_structures
             Anything that :func:`~matmosaic.structures.as_structures` takes.
-        batch_size : int, default=256
-            Structures per forward pass.
         n_jobs : int, optional
             Processes that build graphs.
         memory : None, str, path-like or joblib.Memory, optional
@@ -197,7 +185,7 @@ class PretrainedModule:
             raise ModuleFormatError(
                 f"Module {self.card.name!r} has no head; fit one on its features instead."
             )
-        return self._predict_from(self.features(X, batch_size=batch_size, n_jobs=n_jobs, memory=memory))
+        return self._predict_from(self.features(X, n_jobs=n_jobs, memory=memory))
 
     def _predict_from(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         import torch
@@ -251,9 +239,9 @@ class PretrainedModule:
         CorruptModuleError
             If the checksum differs or a golden output deviates by more than 1e-4.
         """
-        from matmosaic.modules._weights import to_bytes
+        from matmosaic.modules._weights import check_sha256, to_bytes
 
-        _check_sha256(self.card, to_bytes(self.weights), source=f"Module {self.card.name!r}")
+        check_sha256(self.card, to_bytes(self.weights), source=f"Module {self.card.name!r}")
         return self._verify_golden()
 
     def _verify_golden(self) -> float:
@@ -270,7 +258,7 @@ class PretrainedModule:
                 f"altered, or backbone {self.card.backbone!r} changed; restore the card, or use the backbone "
                 f"as it was with matmosaic {self.card.created_with}."
             )
-        _verified.add(_key(self.card))
+        _verified.add(hash(self.card))
         return largest
 
     def save(self, directory: str | PathLike[str], *, overwrite: bool = False) -> None:
@@ -292,11 +280,11 @@ class PretrainedModule:
         write_files(Path(directory).absolute(), self.to_files(), overwrite=overwrite)
 
     def to_files(self) -> dict[str, bytes]:
-        """Return the content of the module's files by file name."""
-        from matmosaic.modules._weights import to_bytes
+        """Return the content of the module's files by name, as :meth:`save` writes them."""
+        from matmosaic.modules._weights import sha256, to_bytes
 
         weights = to_bytes(self.weights)
-        card = replace(self.card, sha256=_sha256(weights))
+        card = replace(self.card, sha256=sha256(weights))
         return {CARD_FILE: card.to_json().encode(), WEIGHTS_FILE: weights}
 
     @classmethod
@@ -332,29 +320,29 @@ class PretrainedModule:
     def from_files(
         cls, contents: Mapping[str, bytes], *, source: str | PathLike[str], verify: bool = True
     ) -> PretrainedModule:
-        """Make a module of the content of its files; see :meth:`load`.
+        """Make a module of the content of its files, as :meth:`to_files` gives it.
 
         Parameters
         ----------
         contents : mapping of str to bytes
             Content of ``card.json`` and ``weights.safetensors`` by file name.
         source : str or path-like
-            Directory they come from, for messages.
+            Where they come from, for error messages.
         verify : bool, default=True
-            Recompute the golden outputs.
+            As for :meth:`load`, which says what is raised.
 
         Returns
         -------
         PretrainedModule
             The module.
         """
-        from matmosaic.modules._weights import from_bytes
+        from matmosaic.modules._weights import check_sha256, from_bytes
 
-        card = ModuleCard.from_json(_decode(contents[CARD_FILE]), source=f"{Path(source) / CARD_FILE}")
-        weights_source = str(Path(source) / WEIGHTS_FILE)
-        _check_sha256(card, contents[WEIGHTS_FILE], source=weights_source)
-        module = cls._trusted(card, from_bytes(contents[WEIGHTS_FILE], source=weights_source))
-        if verify and _key(card) not in _verified:
+        weights_path = str(Path(source) / WEIGHTS_FILE)
+        card = ModuleCard.from_json(contents[CARD_FILE], source=str(Path(source) / CARD_FILE))
+        check_sha256(card, contents[WEIGHTS_FILE], source=weights_path)
+        module = cls._trusted(card, from_bytes(contents[WEIGHTS_FILE], source=weights_path))
+        if verify and hash(card) not in _verified:
             module._verify_golden()
         return module
 
@@ -389,34 +377,3 @@ class PretrainedModule:
         facts = {"backbone": card.backbone, "target": card.target, "unit": card.unit}
         shown = ", ".join(f"{name}={value!r}" for name, value in facts.items())
         return f"PretrainedModule({card.name!r}, {shown}, sha256='{str(card.sha256)[:8]}...')"
-
-
-def _check_prefixes(card: ModuleCard, weights: Mapping[str, Any]) -> None:
-    allowed = ("backbone.",) if card.head is None else ("backbone.", "head.")
-    strays = sorted(name for name in weights if not name.startswith(allowed))
-    if strays:
-        raise ArchitectureMismatchError(
-            f"Weights of module {card.name!r} must be named {' or '.join(prefix + '*' for prefix in allowed)}"
-            f"{' (its card has no head)' if card.head is None else ''}. Got {strays[:5]}."
-        )
-
-
-def _decode(content: bytes) -> str:
-    return content.decode("utf-8", errors="replace")
-
-
-def _check_sha256(card: ModuleCard, content: bytes, *, source: str) -> None:
-    got = _sha256(content)
-    if got != card.sha256:
-        raise CorruptModuleError(
-            f"{source} was truncated or altered: its card expects sha256 {card.sha256}, got {got} "
-            f"({len(content)} bytes). Restore it from its origin."
-        )
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _key(card: ModuleCard) -> str:
-    return _sha256(card.to_json().encode())
