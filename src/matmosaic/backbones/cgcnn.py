@@ -13,7 +13,13 @@ from torch.nn.functional import linear, softplus
 from torch_geometric.data import Data
 
 from matmosaic.backbones.base import Backbone, replace
-from matmosaic.backbones.layers import GaussianExpansion, WeightedBatchNorm, weighted_mean, weighted_sum
+from matmosaic.backbones.layers import (
+    GaussianExpansion,
+    WeightedBatchNorm,
+    gated_message,
+    weighted_mean,
+    weighted_sum,
+)
 from matmosaic.graphs.settings import GraphSettings
 
 
@@ -160,9 +166,7 @@ class GatedConvolution(nn.Module):
         x, (neighbor, center) = graph.x, graph.edge_index
         places = graph.bond_weight * graph.atom_weight.index_select(0, center)
         gates = self.bond_norm(self._gates(x, graph.edge_attr, neighbor, center), places)
-        choice, value = gates.chunk(2, dim=1)
-        message = choice.sigmoid() * softplus(value)
-        total = weighted_sum(message, graph.bond_weight, center, len(x))
+        total = weighted_sum(gated_message(gates), graph.bond_weight, center, len(x))
         return replace(graph, x=softplus(x + self.atom_norm(total, graph.atom_weight)))
 
     def _gates(self, x: Tensor, edge_attr: Tensor, neighbor: Tensor, center: Tensor) -> Tensor:

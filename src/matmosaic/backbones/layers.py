@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,6 +94,44 @@ class _WeightedNormalise(torch.autograd.Function):
         return grad_x, None, grad_scale, grad_shift, None
 
 
+class _GatedMessage(torch.autograd.Function):
+    """``sigmoid(choice) * softplus(value)`` of the two halves of a row, in one node."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor) -> Tensor:
+        choice, value = gates.chunk(2, dim=1)
+        opened, message = choice.sigmoid(), nn.functional.softplus(value)
+        ctx.save_for_backward(gates, opened, message)
+        return opened * message
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        gates, opened, message = ctx.saved_tensors
+        through = grad * opened
+        grad_gates = torch.empty_like(gates)
+        of_choice, of_value = grad_gates.chunk(2, dim=1)
+        torch.mul(through * message, 1 - opened, out=of_choice)
+        torch.mul(through, gates.chunk(2, dim=1)[1].sigmoid(), out=of_value)
+        return grad_gates
+
+
+def gated_message(gates: Tensor) -> Tensor:
+    """Return ``sigmoid(choice) * softplus(value)``.
+
+    Parameters
+    ----------
+    gates : Tensor of shape (n, 2 * width)
+        ``choice`` and ``value`` side by side.
+
+    Returns
+    -------
+    Tensor of shape (n, width)
+        The messages.
+    """
+    return _GatedMessage.apply(gates)
+
+
 def weighted_sum(values: Tensor, weight: Tensor, index: Tensor, n_rows: int) -> Tensor:
     """Sum weighted rows into the rows that ``index`` names.
 
@@ -140,7 +179,7 @@ class MLP(nn.Module):
         self.widths = tuple(widths)
         self.n_out = n_out
         sizes = [n_in, *self.widths, n_out]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's arguments as JSON values."""
