@@ -1,0 +1,5 @@
+"""Checks that authors of plugins run on what they wrote: the contracts as code."""
+
+from matmosaic._testing_store import check_store
+
+__all__ = ["check_store"]
