@@ -8,6 +8,7 @@ instant between two renames, the old one aside: the next reader or writer moves 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 import shutil
@@ -27,7 +28,8 @@ LOCK_FILE = ".matmosaic.lock"
 LOCK_TIMEOUT = 60.0  # seconds
 _NEW = ".matmosaic-new-"
 _OLD = ".matmosaic-old-"
-_ATTEMPTS = 5
+_ATTEMPTS = 10
+_RENAME_ATTEMPTS = 5
 
 
 def is_module(directory: Path) -> bool:
@@ -37,9 +39,14 @@ def is_module(directory: Path) -> bool:
 
 def module_names(parent: Path) -> list[str]:
     """Return the sorted names of the modules in a directory, one being replaced included."""
-    entries = [entry for entry in parent.iterdir() if is_module(entry)]
-    hidden = [_name_aside(entry) for entry in entries if entry.name.startswith(_OLD)]
-    return sorted({entry.name for entry in entries if not entry.name.startswith(".")}.union(hidden))
+    for _ in range(_ATTEMPTS):
+        entries = [entry for entry in parent.iterdir() if not entry.name.startswith(_NEW)]
+        modules = [entry for entry in entries if is_module(entry)]
+        others = [entry for entry in entries if entry not in modules]
+        if not any(is_module(entry) or not entry.exists() for entry in others):
+            break  # else a writer renamed one after it was listed: look again
+    asides = {_name_aside(entry) for entry in modules if entry.name.startswith(_OLD)}
+    return sorted(asides.union(entry.name for entry in modules if not entry.name.startswith(".")))
 
 
 def read_files(directory: Path, names: Iterable[str] = (CARD_FILE, WEIGHTS_FILE)) -> dict[str, bytes]:
@@ -127,19 +134,19 @@ def tidy(parent: Path) -> None:
 
 
 def _reappears(directory: Path) -> bool:
-    """Return whether a module that was not found is there after all, having been moved aside."""
-    if any(directory.parent.glob(f"{_OLD}{_escape(directory.name)}~*")):
+    """Return whether to look again for a module that was not found, having been moved aside."""
+    if _is_aside(directory):
         with _reporting(f"Module {directory} cannot be restored"), _locked(directory.parent):
             tidy(directory.parent)
-    return is_module(directory)
+    return is_module(directory) or _is_aside(directory)
+
+
+def _is_aside(directory: Path) -> bool:
+    return any(directory.parent.glob(f"{_OLD}{glob.escape(directory.name)}~*"))
 
 
 def _name_aside(aside: Path) -> str:
     return aside.name.removeprefix(_OLD).rpartition("~")[0]
-
-
-def _escape(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 @contextlib.contextmanager
@@ -220,12 +227,12 @@ def _publish(staged: Path, directory: Path) -> None:
 
 
 def _rename(source: Path, target: Path) -> None:
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(_RENAME_ATTEMPTS):
         try:
             source.rename(target)
             return
         except PermissionError:  # on Windows, while somebody reads a file in it
-            if attempt == _ATTEMPTS - 1:
+            if attempt == _RENAME_ATTEMPTS - 1:
                 raise
             time.sleep(0.1 * 2**attempt)
 

@@ -69,7 +69,8 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], *, what: str) -> Non
     """Load weights into a network; raise ArchitectureMismatchError showing what does not fit."""
     differences = compare(network.state_dict(), weights)
     if differences:
-        raise ArchitectureMismatchError(describe(differences, what=what))
+        remedy = "Correct the card, or use the weights it was written for."
+        raise ArchitectureMismatchError(describe(differences, what=what, remedy=remedy))
     network.load_state_dict(dict(weights), strict=True)
 
 
@@ -85,7 +86,7 @@ def compare(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[s
     return missing + unexpected + misshapen
 
 
-def describe(differences: list[str], *, what: str) -> str:
+def describe(differences: list[str], *, what: str, remedy: str) -> str:
     """Return the message that shows how weights differ from what is expected."""
     shown = differences[:_LINES_SHOWN]
     if len(differences) > len(shown):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import pickle
 import re
 from pathlib import Path
@@ -26,7 +27,8 @@ _HARMLESS: list[Any] = [
     (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
 ]
 
-_REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
+# How torch names what it refused to call; the rest of its message advises to call it after all.
+_REFUSED = re.compile(r"GLOBAL (\S+)")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -53,14 +55,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         If there is no such file.
     """
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
     except OSError as error:
         raise DataFileError(f"Checkpoint {path} cannot be read ({error}); check the path.") from error
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, error) from error
     except Exception as error:  # whatever truncated bytes make the reader raise
-        raise _damaged(path, error) from error
+        raise _damaged(path) from error
     if not isinstance(checkpoint, dict):
         raise CorruptModuleError(f"{path} holds a {type(checkpoint).__name__}, not the dict of a checkpoint.")
     return checkpoint
@@ -69,12 +73,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _refusal(path: Path, error: pickle.UnpicklingError) -> Exception:
     refused = _REFUSED.search(str(error))
     if not refused:
-        return _damaged(path, error)
+        return _damaged(path)
     return UnsafeFileError(
         f"{path} was not loaded: it would call {refused[1]!r}, and files that call code can do anything. "
         "Ask its authors for a checkpoint of tensors, numbers and text alone."
     )
 
 
-def _damaged(path: Path, error: Exception) -> CorruptModuleError:
-    return CorruptModuleError(f"{path} is truncated or no PyTorch checkpoint ({error}); fetch it again.")
+def _damaged(path: Path) -> CorruptModuleError:
+    return CorruptModuleError(f"{path} is truncated or no PyTorch checkpoint; fetch it again.")

@@ -85,7 +85,7 @@ def import_cgcnn(
     path = Path(path)
     checkpoint = read_checkpoint(path)
     _check_regression(checkpoint, path)
-    weights = _rename(_field(checkpoint, "state_dict", path))
+    weights = _rename(_state(checkpoint, path))
     options, head = _architecture(weights, path)
     name = name or path.name.partition(".")[0]
     card = ModuleCard(
@@ -113,6 +113,16 @@ def _field(checkpoint: Mapping[str, Any], name: str, path: Path) -> Mapping[str,
             "Pass a file that the CGCNN code saved."
         )
     return checkpoint[name]
+
+
+def _state(checkpoint: Mapping[str, Any], path: Path) -> Mapping[str, Tensor]:
+    state = _field(checkpoint, "state_dict", path)
+    strays = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    if strays:
+        raise ArchitectureMismatchError(
+            f"{path}: 'state_dict' must map names to tensors. Got others for {strays[:5]}."
+        )
+    return state
 
 
 def _check_regression(checkpoint: Mapping[str, Any], path: Path) -> None:
@@ -159,7 +169,9 @@ def _architecture(weights: Mapping[str, Tensor], path: Path) -> tuple[dict[str, 
     }
     differences = compare(expected, weights)
     if differences:
-        raise ArchitectureMismatchError(describe(differences, what=f"The CGCNN nearest to {path}"))
+        remedy = "Only unchanged networks of the published CGCNN codes can be imported."
+        what = f"The CGCNN nearest to {path}"
+        raise ArchitectureMismatchError(describe(differences, what=what, remedy=remedy))
     return backbone.options(), head.options()
 
 
