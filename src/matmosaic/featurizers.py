@@ -84,7 +84,7 @@ class ModuleFeaturizer(Featurizer):
 
     def featurize(self, structure: Any) -> np.ndarray:
         """Return the features of one structure, shape (n_features,)."""
-        return self.transform([structure])[0]
+        return self._features([structure])[0]
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the features of structures.
@@ -99,11 +99,18 @@ class ModuleFeaturizer(Featurizer):
         ndarray of shape (n_structures, n_features)
             Dimensionless; as the module's own head would get them.
         """
+        return self._features(X)
+
+    def _features(self, X: Any) -> np.ndarray:
+        """Return the features as an array, also where ``set_output`` wraps those of ``transform``."""
+        from matmosaic.backbones import structure_features
         from matmosaic.modules import load_module
 
-        return load_module(self.module).features(
-            X, batch_size=self.batch_size, n_jobs=self.n_jobs, memory=self.memory
+        backbone = load_module(self.module).build_backbone()
+        features = structure_features(
+            backbone, X, batch_size=self.batch_size, n_jobs=self.n_jobs, memory=self.memory
         )
+        return features.numpy()
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return names such as ``emt-eform_0``, shape (n_features,)."""

@@ -2,37 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from numbers import Integral, Real
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from matmosaic.exceptions import InvalidParameterError
+from matmosaic.graphs import GraphSettings
 
 
-def _is_int(value: Any, low: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= low
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, (bool, np.bool_))
+
+
+def _is_int(value: Any, low: float) -> bool:
+    return isinstance(value, int | np.integer) and not _is_bool(value) and bool(value >= low)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not _is_bool(value)
 
 
 def _is_rate(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and value > 0
+    return _is_number(value) and 0 < value < math.inf
 
 
-def _is_widths(value: Any) -> bool:
-    return (
-        isinstance(value, Iterable) and not isinstance(value, str) and all(_is_int(one, 1) for one in value)
-    )
+def _is_sequence_of(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and all(map(holds, value))
+
+
+def _is_options(value: Any) -> bool:
+    return value is None or isinstance(value, Mapping)
 
 
 CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "head_widths": (_is_widths, "a sequence of ints >= 1"),
+    "backbone": (lambda value: isinstance(value, str), "the name of a backbone"),
+    "backbone_options": (_is_options, "a dict of the backbone's arguments, or None"),
+    "graph_settings": (
+        lambda value: value is None or isinstance(value, GraphSettings),
+        "a GraphSettings, or None",
+    ),
+    "unfrozen": (
+        lambda value: isinstance(value, str) or _is_sequence_of(value, lambda one: isinstance(one, str)),
+        "'head', 'last', 'all' or a sequence of names of layer groups",
+    ),
+    "head_widths": (
+        lambda value: _is_sequence_of(value, lambda one: _is_int(one, 1)),
+        "a sequence of ints >= 1",
+    ),
     "max_epochs": (lambda value: _is_int(value, 0), "an int >= 0"),
     "patience": (lambda value: value is None or _is_int(value, 1), "an int >= 1, or None"),
     "batch_size": (lambda value: _is_int(value, 1), "an int >= 1"),
-    "learning_rate": (_is_rate, "a number > 0"),
-    "backbone_learning_rate": (lambda value: value is None or _is_rate(value), "a number > 0, or None"),
-    "validation_fraction": (lambda value: isinstance(value, Real) and 0 <= value < 1, "a number in [0, 1)"),
-    "weighted_sampling": (lambda value: isinstance(value, bool), "True or False"),
-    "compress": (lambda value: isinstance(value, bool), "True or False"),
+    "learning_rate": (_is_rate, "a finite number > 0"),
+    "backbone_learning_rate": (
+        lambda value: value is None or _is_rate(value),
+        "a finite number > 0, or None",
+    ),
+    "validation_fraction": (lambda value: _is_number(value) and 0 <= value < 1, "a number in [0, 1)"),
+    "weighted_sampling": (_is_bool, "True or False"),
+    "compress": (_is_bool, "True or False"),
+    "device": (
+        lambda value: isinstance(value, str),
+        "'auto', 'cpu', 'cuda', 'mps' or another device of torch",
+    ),
+    "n_jobs": (
+        lambda value: value is None or (_is_int(value, -math.inf) and value != 0),
+        "an int other than 0, or None",
+    ),
+    "callbacks": (
+        lambda value: value is None or isinstance(value, list | tuple),
+        "a list of skorch callbacks, or None",
+    ),
 }
 
 

@@ -74,6 +74,6 @@ def device_memory(batch_size: int) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(
-            f"The device ran out of memory with batch_size={batch_size}. Lower 'batch_size', freeze more of the "
-            "backbone ('unfrozen'), keep compress=True, or use device='cpu'."
+            f"The device ran out of memory with batch_size={batch_size}. Lower 'batch_size', freeze more of "
+            "the backbone ('unfrozen'), keep compress=True, or use device='cpu'."
         ) from error

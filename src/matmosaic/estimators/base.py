@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import EarlyStopping
 
 from matmosaic.backbones import MLP, Backbone, make_table, trunk_table, unfreeze
 from matmosaic.estimators._checks import check_parameters
@@ -72,7 +73,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         y : array-like of shape (n_structures,)
             Labels, in any unit; predictions are in the same.
         sample_weight : array-like of shape (n_structures,), optional
-            Weights of the rows in the loss and in the validation error.
+            Weights of the rows in the loss and in the validation error; a weight of 0 leaves its row out.
         X_val, y_val : structures and labels, optional
             Validation set; a random ``validation_fraction`` of the rows when not given.
 
@@ -92,7 +93,8 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             backbone, self.module_card_ = self._backbone()
             self.unfrozen_ = unfreeze(backbone, self._unfrozen())
             model = RegressionModel(backbone, MLP(backbone.n_features, self.head_widths)).to(device)
-            given = self._labelled(X, y, sample_weight, backbone)
+            rows = _rows(X)
+            given = self._labelled(rows, y, sample_weight, backbone)
             train, validation = self._divide(given, X_val, y_val, backbone, rng)
             self.scale_ = TargetScale.of(
                 given.y[train], None if given.weight is None else given.weight[train]
@@ -100,7 +102,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             datasets = self._datasets(model, given, train, validation, device)
             self._train(model, *datasets, given.y[train])
         self.n_train_ = len(train)
-        self._fingerprints = _fingerprints(X)
+        self._fingerprints = _fingerprints(rows)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -120,7 +122,8 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         model = self.net_.module_
         device = next(model.parameters()).device
         with device_memory(self.batch_size):
-            scaled = model.predict(self._table(X, model.backbone).to(device))
+            table = self._table(X, model.backbone).to(device)
+            scaled = model.predict(table, batch_size=self.batch_size)
         return self.scale_.unscale(scaled[:, 0].cpu().numpy().astype(float))
 
     def __sklearn_tags__(self) -> Any:
@@ -137,9 +140,10 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         """Return what to train: everything when there is nothing pre-trained to keep."""
         return self.unfrozen if self.module_card_ is not None else "all"
 
-    def _labelled(self, X: Any, y: Any, sample_weight: Any, backbone: Backbone) -> Labelled:
+    def _labelled(
+        self, rows: GraphTable | list[Any], y: Any, sample_weight: Any, backbone: Backbone
+    ) -> Labelled:
         """Check the labels before the costlier graphs are built."""
-        rows = X if isinstance(X, GraphTable) else as_structures(X)
         y = check_targets(y, len(rows))
         weight = check_sample_weight(sample_weight, len(rows))
         return Labelled(self._table(rows, backbone), y, weight)
@@ -150,18 +154,20 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         """Return the training rows, and the validation set: other rows, a set of its own, or None."""
         if (X_val is None) != (y_val is None):
             raise InvalidParameterError("'X_val' and 'y_val' must be given together. Got only one of them.")
-        n_rows = len(given.y)
+        used = np.arange(len(given.y)) if given.weight is None else np.flatnonzero(given.weight)
+        n_rows = len(used)
         n_held = 0 if X_val is not None else math.ceil(self.validation_fraction * n_rows)
         if n_rows - n_held < MIN_TRAINING_ROWS:
             raise InvalidTargetsError(
-                f"'X' has {n_rows} rows, and validation_fraction={self.validation_fraction} takes {n_held} of them; "
-                f"at least {MIN_TRAINING_ROWS} must be left to train on. Give more rows, or a smaller fraction."
+                f"'X' has {n_rows} rows{'' if given.weight is None else ' of weight > 0'}, and "
+                f"validation_fraction={self.validation_fraction} takes {n_held} of them; at least "
+                f"{MIN_TRAINING_ROWS} must be left to train on. Give more rows, or a smaller fraction."
             )
         if X_val is not None:
-            rows = X_val if isinstance(X_val, GraphTable) else as_structures(X_val)
+            rows = _rows(X_val)
             y_val = check_targets(y_val, len(rows), name="y_val", constant=True)
-            return np.arange(n_rows), Labelled(self._table(rows, backbone), y_val, None)
-        order = rng.permutation(n_rows)
+            return used, Labelled(self._table(rows, backbone), y_val, None)
+        order = used[rng.permutation(n_rows)]
         return np.sort(order[n_held:]), np.sort(order[:n_held]) if n_held else None
 
     def _datasets(
@@ -178,9 +184,13 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             weight = None if part.weight is None else part.weight[rows]
             return TableDataset(part.table, self.scale_.scale(part.y[rows]), weight, rows=rows)
 
-        given = given._replace(table=trunk_table(model.backbone, given.table.to(device)))
+        def through_trunk(part: Labelled) -> Labelled:
+            table = trunk_table(model.backbone, part.table.to(device), batch_size=self.batch_size)
+            return part._replace(table=table)
+
+        given = through_trunk(given)
         if isinstance(validation, Labelled):
-            other = validation._replace(table=trunk_table(model.backbone, validation.table.to(device)))
+            other = through_trunk(validation)
             return dataset(given, train), dataset(other, np.arange(len(other.y)))
         return dataset(given, train), None if validation is None else dataset(given, validation)
 
@@ -229,23 +239,34 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
     def _read_history(self) -> None:
         """Keep the finished epochs as a table; warn if there are fewer than was asked for."""
         epochs = [epoch for epoch in self.net_.history.to_list() if HISTORY[-1] in epoch]
-        names = [name for name in HISTORY if all(name in epoch for epoch in epochs)]
-        self.history_ = pd.DataFrame([[epoch[name] for name in names] for epoch in epochs], columns=names)
-        stopping = dict(self.net_.callbacks_).get("early_stopping")
+        names = [name for name in HISTORY if not epochs or name in epochs[0]]
+        # An interrupt may fall between two callbacks that write to the same epoch.
+        rows = [[epoch.get(name, np.nan) for name in names] for epoch in epochs]
+        self.history_ = pd.DataFrame(rows, columns=names)
+        callbacks = dict(self.net_.callbacks_)
+        stopping = callbacks.get("early_stopping")
         self.best_epoch_ = int(stopping.best_epoch_) if stopping is not None and len(epochs) else len(epochs)
-        stopped = stopping is not None and stopping.misses_ >= stopping.patience
+        # Ours, or one among the user's callbacks.
+        stopped = any(
+            isinstance(one, EarlyStopping) and one.misses_ >= one.patience for one in callbacks.values()
+        )
         if len(epochs) < self.max_epochs and not stopped:
             warnings.warn(
-                f"fit was interrupted after {len(epochs)} of {self.max_epochs} epochs; the estimator holds the best "
-                "epoch until then. Fit again to learn to the end.",
+                f"fit was interrupted after {len(epochs)} of {self.max_epochs} epochs; the estimator holds "
+                "what was learnt until then. Fit again to learn to the end.",
                 InterruptedFitWarning,
                 stacklevel=4,
             )
 
 
-def _fingerprints(X: Any) -> list[str]:
+def _rows(X: Any) -> GraphTable | list[Any]:
+    """Return a table as it is, and anything else as checked structures, which are read once."""
+    return X if isinstance(X, GraphTable) else as_structures(X)
+
+
+def _fingerprints(rows: GraphTable | list[Any]) -> list[str]:
     """Return one-way hashes of training structures; a table holds no structures, and so none."""
-    if isinstance(X, GraphTable):
+    if isinstance(rows, GraphTable):
         return []
-    hashes = (structure_hash(structure_arrays(one)) for one in as_structures(X))
+    hashes = (structure_hash(structure_arrays(one)) for one in rows)
     return [hashlib.sha256(f"matmosaic:{one}".encode()).hexdigest()[:FINGERPRINT_LENGTH] for one in hashes]

@@ -12,9 +12,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from matmosaic.estimators.base import GraphRegressor
 from matmosaic.exceptions import ModuleFormatError, UnknownNameError, suggest
 from matmosaic.graphs import GraphSettings
 from matmosaic.learning import RegressionModel, TargetScale
@@ -25,11 +27,11 @@ ESTIMATOR_FILE = "estimator.json"
 START_PREFIX = "start."
 FORMAT = "matmosaic.estimator/1"
 
-_classes: dict[str, type[SavableMixin]] = {}
+_classes: dict[str, type[SavableRegressor]] = {}
 
 
-class SavableMixin:
-    """Adds ``to_module``, ``save`` and ``load`` to an estimator."""
+class SavableRegressor(GraphRegressor):
+    """Adds ``to_module``, ``save`` and ``load`` to an estimator of one backbone."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the class known to :func:`load_estimator`, which imports no name found in a file."""
@@ -100,6 +102,8 @@ class SavableMixin:
         if self.history_.empty or "valid_mae" not in self.history_:
             return []
         best = float(self.history_["valid_mae"].min())
+        if not np.isfinite(best):
+            return []
         return [{"name": "mae", "value": best, "unit": unit, "split": "validation"}]
 
     def save(self, directory: str | PathLike[str], *, overwrite: bool = False) -> None:
@@ -161,7 +165,8 @@ class SavableMixin:
         estimator = load_estimator(directory)
         if not isinstance(estimator, cls):
             raise ModuleFormatError(
-                f"{directory} holds a {type(estimator).__name__}. Expected a {cls.__name__}; load it with that class."
+                f"{directory} holds a {type(estimator).__name__}. Expected a {cls.__name__}; "
+                "load it with that class."
             )
         return estimator
 
@@ -174,9 +179,11 @@ class SavableMixin:
         self.history_ = pd.DataFrame(document["history"])
         transform = module.card.target_transform
         self.scale_ = TargetScale(transform["mean"], transform["std"])
-        self.n_train_ = module.card.n_train
         self._fingerprints = module.card.fingerprints
         backbone, head = module.build_backbone(), module.build_head()
+        if head is None or module.card.n_train is None:
+            raise ModuleFormatError(f"The card of {module!r} lacks the head or the number of training rows.")
+        self.n_train_ = module.card.n_train
         for name, parameter in backbone.named_parameters():
             parameter.requires_grad_(name in self.unfrozen_)
         self.net_ = self._net(RegressionModel(backbone, head))
@@ -203,27 +210,33 @@ def load_estimator(directory: str | PathLike[str]) -> Any:
         If it holds no estimator, or one of an unknown class or format.
     """
     path = Path(directory).absolute()
-    if not path.exists():
-        raise UnknownNameError(f"There is no estimator at {directory}; check the path.")
     try:
         contents = read_files(path, [CARD_FILE, WEIGHTS_FILE, ESTIMATOR_FILE])
         document = json.loads(contents[ESTIMATOR_FILE])
     except (OSError, ValueError) as error:
+        if not path.exists():
+            raise UnknownNameError(f"There is no estimator at {directory}; check the path.") from error
         raise ModuleFormatError(f"{directory} holds no estimator that save() wrote: {error}.") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ModuleFormatError(
             f"{path / ESTIMATOR_FILE} is not of format {FORMAT!r}; save the estimator again."
         )
-    if document["class"] not in _classes:
-        raise ModuleFormatError(suggest(str(document["class"]), _classes, what="estimator class"))
-    parameters = {name: _from_json(value, path) for name, value in document["parameters"].items()}
-    estimator = _classes[document["class"]](**parameters)
-    estimator._restore(document, PretrainedModule.from_files(contents, source=path))
+    if document.get("class") not in _classes:
+        raise ModuleFormatError(suggest(str(document.get("class")), _classes, what="estimator class"))
+    try:
+        parameters = {name: _from_json(value, path) for name, value in document["parameters"].items()}
+        estimator = _classes[document["class"]](**parameters)
+        estimator._restore(document, PretrainedModule.from_files(contents, source=path))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ModuleFormatError(
+            f"{path / ESTIMATOR_FILE} lacks a field or has one too many ({error!r}); "
+            "save the estimator again."
+        ) from error
     return estimator
 
 
 def _to_json(value: Any) -> Any:
-    """Return a parameter as JSON: plain values as they are, the few known objects as tagged dicts."""
+    """Return a parameter as JSON: plain values as they are, anything else as a dict of kind and content."""
     if isinstance(value, GraphSettings):
         return {"graph_settings": value.to_dict()}
     if isinstance(value, PretrainedModule):
@@ -232,16 +245,28 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, PathLike):
         return str(value)
     try:
-        return json.loads(json.dumps(value, default=list))
+        plain = json.loads(json.dumps(value, default=_plain))
     except TypeError:
         return None
+    kind = type(plain).__name__ if isinstance(value, Mapping) else type(value).__name__
+    return {kind: plain} if kind in ("dict", "tuple") else plain
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers and arrays of numpy as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _from_json(value: Any, directory: Path) -> Any:
-    if isinstance(value, dict) and set(value) == {"graph_settings"}:
-        return GraphSettings.from_dict(value["graph_settings"])
-    if isinstance(value, dict) and set(value) == {"start"}:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "graph_settings":
+        return GraphSettings.from_dict(content)
+    if kind == "start":
         contents = read_files(directory, [START_PREFIX + name for name in (CARD_FILE, WEIGHTS_FILE)])
-        files = {name.removeprefix(START_PREFIX): content for name, content in contents.items()}
+        files = {name.removeprefix(START_PREFIX): data for name, data in contents.items()}
         return PretrainedModule.from_files(files, source=directory)
-    return value
+    return {"dict": dict, "tuple": tuple}[kind](content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import numpy as np
 from matmosaic import plugins
 from matmosaic.backbones import Backbone
 from matmosaic.backbones.freezing import Unfrozen
-from matmosaic.estimators.base import GraphRegressor
-from matmosaic.estimators.persistence import SavableMixin
+from matmosaic.estimators.persistence import SavableRegressor
+from matmosaic.exceptions import InvalidParameterError
 from matmosaic.graphs import GraphSettings
 from matmosaic.modules import ModuleCard, load_module
 
@@ -20,7 +21,7 @@ from matmosaic.modules import ModuleCard, load_module
 TRANSFER_RATE = 5e-3
 
 
-class TransferRegressor(SavableMixin, GraphRegressor):
+class TransferRegressor(SavableRegressor):
     """Fine-tune one pre-trained module on a property with few labels, or train from scratch.
 
     The module's backbone gets a new head. What is frozen is evaluated once per structure and
@@ -156,7 +157,14 @@ class TransferRegressor(SavableMixin, GraphRegressor):
             return module.build_backbone(), module.card
         build = plugins.load("backbones", self.backbone)
         options = copy.deepcopy(dict(self.backbone_options or {}))
-        return build(**options, graph_settings=self.graph_settings), None
+        try:
+            return build(**options, graph_settings=self.graph_settings), None
+        except TypeError as error:
+            valid = [name for name in signature(build).parameters if name != "graph_settings"]
+            raise InvalidParameterError(
+                f"'backbone_options' must hold arguments of backbone {self.backbone!r}, of {valid}. "
+                f"Got {options}: {error}."
+            ) from error
 
     def _backbone_learning_rate(self) -> float:
         if self.backbone_learning_rate is not None:
