@@ -23,6 +23,11 @@ import numpy as np
 
 from matmosaic.graphs.neighbors import Bonds
 
+# The lengths of a large irregular cell lie so close that each is within the tolerance of the next. A
+# group that such a chain has made wider than this many tolerances is cut at ever smaller gaps.
+WIDEST_GROUP = 5
+FINER_GAPS = (1e-1, 1e-2, 1e-4)
+
 
 @dataclass(frozen=True, slots=True)
 class Classes:
@@ -60,7 +65,8 @@ def equalise_distances(
     distance, weight : ndarray of float64, shape (n_bonds,)
         Lengths in Å, and weights of the mean.
     tolerance : float
-        Neighbouring lengths closer than this (Å) belong to one group.
+        Neighbouring lengths closer than this (Å) belong to one group; a group is at most
+        ``WIDEST_GROUP`` times as wide.
 
     Returns
     -------
@@ -70,12 +76,22 @@ def equalise_distances(
         The group's mean length in Å.
     """
     order = np.lexsort((distance, structure))
-    new = np.diff(distance[order], prepend=-np.inf) > tolerance
-    new |= np.diff(structure[order], prepend=-1) != 0
+    ascending = distance[order]
+    gap = np.diff(ascending, prepend=-np.inf)
+    new = (gap > tolerance) | (np.diff(structure[order], prepend=-1) != 0)
+    for finer in FINER_GAPS:
+        new |= _is_wide(ascending, new, WIDEST_GROUP * tolerance) & (gap > finer * tolerance)
     group = np.empty(len(distance), dtype=np.int64)
     group[order] = np.cumsum(new) - 1
     mean = np.bincount(group, weights=distance * weight) / np.bincount(group, weights=weight)
     return group, mean[group]
+
+
+def _is_wide(ascending: np.ndarray, new: np.ndarray, widest: float) -> np.ndarray:
+    """Say of each length whether its group, which starts where ``new`` is True, is too wide."""
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], len(ascending)) - 1
+    return np.repeat(ascending[last] - ascending[first] > widest, last - first + 1)
 
 
 def refine(structure: np.ndarray, numbers: np.ndarray, bonds: Bonds, group: np.ndarray) -> np.ndarray:
@@ -155,7 +171,7 @@ def compress(numbers: np.ndarray, bonds: Bonds, group: np.ndarray, classes: np.n
 
 
 def _enumerate(color: np.ndarray) -> np.ndarray:
-    """Number the distinct colours from 0."""
+    """Return the number of each colour among the distinct ones, from 0."""
     return np.unique(color, return_inverse=True)[1]
 
 
