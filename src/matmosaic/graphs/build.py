@@ -77,7 +77,13 @@ def build_graphs(
     missing = {key: one for key, one in zip(keys, arrays, strict=True) if key not in graphs}
     logger.debug("graphs: %d rows, %d cached, %d to build", len(keys), len(graphs), len(missing))
     if missing:
-        built = dict(zip(missing, _build(list(missing.values()), settings, compressed, n_jobs), strict=True))
+        built = dict(
+            zip(
+                missing,
+                build_uncached(list(missing.values()), settings, compressed=compressed, n_jobs=n_jobs),
+                strict=True,
+            )
+        )
         cache.put(built)
         graphs |= built
     result = [graphs[key] for key in keys]
@@ -90,10 +96,27 @@ def _settings_hash(settings: GraphSettings, compressed: bool) -> str:
     return "-" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _build(
-    arrays: list[StructureArrays], settings: GraphSettings, compressed: bool, n_jobs: int | None
+def build_uncached(
+    arrays: Sequence[StructureArrays], settings: GraphSettings, *, compressed: bool, n_jobs: int | None = None
 ) -> list[CrystalGraph]:
-    """Build graphs chunk by chunk."""
+    """Build graphs chunk by chunk, without looking at any cache.
+
+    Parameters
+    ----------
+    arrays : sequence of StructureArrays
+        Positions and lattices in Å.
+    settings : GraphSettings
+        Cutoff, number of neighbours and ties.
+    compressed : bool
+        Keep one atom and bond of each class.
+    n_jobs : int, optional
+        Processes, as in joblib; None means 1.
+
+    Returns
+    -------
+    list of CrystalGraph
+        One per structure.
+    """
     from joblib import Parallel, delayed
 
     build = delayed(build_chunk)
@@ -101,7 +124,7 @@ def _build(
     return [graph for chunk in chunks for graph in chunk]
 
 
-def _chunks(arrays: list[StructureArrays]) -> Iterator[list[StructureArrays]]:
+def _chunks(arrays: Sequence[StructureArrays]) -> Iterator[list[StructureArrays]]:
     chunk: list[StructureArrays] = []
     n_atoms = 0
     for one in arrays:
@@ -185,8 +208,8 @@ def _warn_isolated(rows: list[Any], graphs: list[CrystalGraph], settings: GraphS
         named = ", ".join(describe_row(index, rows[index]) for index in bad[:ROWS_NAMED])
         more = f" and {len(bad) - ROWS_NAMED} more" if len(bad) > ROWS_NAMED else ""
         warnings.warn(
-            f"{named}{more}: atoms without a neighbour within {settings.cutoff:g} Å. Their bonds were padded at "
-            f"{settings.padding_distance:g} Å; check the structures, or raise the graph setting 'cutoff'.",
+            f"{named}{more}: atoms without a neighbour within {settings.cutoff:g} Å. Their bonds were padded "
+            f"at {settings.padding_distance:g} Å; check the structures, or raise the graph setting 'cutoff'.",
             IsolatedAtomWarning,
             stacklevel=3,
         )

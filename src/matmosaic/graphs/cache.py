@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from matmosaic.exceptions import InvalidParameterError
+from matmosaic.exceptions import InvalidParameterError, StoreError
 from matmosaic.graphs.crystal_graph import CrystalGraph
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,12 @@ class DiskCache:
     Parameters
     ----------
     folder : str or Path
-        Made when the first graph is written.
+        Made when it is first used.
+
+    Raises
+    ------
+    StoreError
+        When it is used, if the file is damaged, or the folder cannot be written.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -94,16 +99,22 @@ class DiskCache:
 
     @contextlib.contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "matmosaic-graphs.sqlite"
-        with (
-            contextlib.closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection,
-            connection,
-        ):
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS graphs (key TEXT PRIMARY KEY, arrays BLOB NOT NULL)"
-            )
-            yield connection
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (
+                contextlib.closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection,
+                connection,
+            ):
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS graphs (key TEXT PRIMARY KEY, arrays BLOB NOT NULL)"
+                )
+                yield connection
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"The graph cache {path} cannot be used: {error}. It holds nothing that cannot be built again: "
+                "delete it, or pass another folder as 'memory'."
+            ) from error
 
     def get(self, keys: Iterable[str]) -> dict[str, CrystalGraph]:
         """Return the graphs that are there, by key."""

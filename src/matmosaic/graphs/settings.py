@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, get_args
-
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal, get_args
 
 from matmosaic.exceptions import InvalidParameterError, suggest
 
@@ -32,7 +32,8 @@ class GraphSettings:
         are found, as the published CGCNN code does, and is meant for its published weights.
     tolerance : float, default=1e-4
         Distances of one structure that differ by less than this many Å are taken for equal, and
-        replaced by their mean: symmetry-equivalent bonds become exactly equal.
+        replaced by their mean: symmetry-equivalent bonds become exactly equal. No distance moves by
+        more than five times as much.
 
     Examples
     --------
@@ -47,14 +48,17 @@ class GraphSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings that describe no graph."""
-        if not self.cutoff > 0:
+        if not (_is_finite(self.cutoff) and self.cutoff > 0):
             raise InvalidParameterError(f"'cutoff' must be a positive distance in Å. Got {self.cutoff!r}.")
-        if int(self.max_neighbors) != self.max_neighbors or self.max_neighbors < 1:
+        if not (_is_finite(self.max_neighbors) and self.max_neighbors == int(self.max_neighbors) >= 1):
             raise InvalidParameterError(f"'max_neighbors' must be an int >= 1. Got {self.max_neighbors!r}.")
-        if not 0 <= self.tolerance < 0.1:
+        if not (_is_finite(self.tolerance) and 0 <= self.tolerance < 0.1):
             raise InvalidParameterError(f"'tolerance' must be in [0, 0.1) Å. Got {self.tolerance!r}.")
         if self.ties not in get_args(Ties):
             raise InvalidParameterError(suggest(str(self.ties), get_args(Ties), what="value of 'ties'"))
+        # Equal settings are to be equal as JSON too: it is the key of the cache, and on cards.
+        for name, kind in {"cutoff": float, "max_neighbors": int, "tolerance": float}.items():
+            object.__setattr__(self, name, kind(getattr(self, name)))
 
     @property
     def padding_distance(self) -> float:
@@ -76,3 +80,7 @@ class GraphSettings:
         if missing:
             raise InvalidParameterError(f"Graph settings lack {missing}; a card states all of {names}.")
         return cls(**values)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
