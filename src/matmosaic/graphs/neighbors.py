@@ -100,7 +100,7 @@ def _search(
         neighbors.append(neighbor + offset)
         distances.append(distance)
         offset += structure.n_atoms
-    center, neighbor, distance = map(np.concatenate, (centers, neighbors, distances))
+    center, neighbor, distance = np.concatenate(centers), np.concatenate(neighbors), np.concatenate(distances)
     other = (center != neighbor) | (distance > SELF_DISTANCE)
     return center[other], neighbor[other], distance[other]
 

@@ -57,7 +57,8 @@ class GraphTable:
     Examples
     --------
     >>> from pymatgen.core import Lattice, Structure
-    >>> salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.69), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    >>> salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.69), ["Na", "Cl"], sites)
     >>> table = GraphTable.from_structures([salt, salt])
     >>> len(table), table.n_atoms, table.n_bonds
     (2, 4, 8)
@@ -215,7 +216,8 @@ class GraphTable:
         """Return the table of some rows: a slice, a mask or row numbers."""
         if isinstance(rows, tuple):  # scikit-learn indexes arrays with ``(rows, ...)``.
             rows = rows[0]
-        index = torch.as_tensor(np.arange(len(self))[rows].reshape(-1), device=self.device)
+        chosen = np.ascontiguousarray(np.arange(len(self))[rows]).reshape(-1)  # torch takes no stride < 0
+        index = torch.as_tensor(chosen, device=self.device)
         fields, taken = self._gather(index)
         pointers = {level: one.pointer for level, one in taken.items()}
         return GraphTable(pointers, fields, settings=self.settings, compressed=self.compressed)
@@ -298,10 +300,9 @@ def _describe(batch: Batch, pointers: Mapping[str, Tensor], n_rows: int) -> None
     structure = torch.arange(n_rows + 1)
     zeros = torch.zeros(n_rows, dtype=torch.long)
     slices, increments = {}, {}
-    for name in batch.keys():  # noqa: SIM118 (PyG's method)
-        if name in FIELD_LEVELS:
-            slices[name] = pointers.get(FIELD_LEVELS[name], structure)
-            increments[name] = pointers["atom"][:-1] if name == "edge_index" else zeros
+    for name, level in FIELD_LEVELS.items():  # Also those that only a backbone's stages will add.
+        slices[name] = pointers.get(level, structure)
+        increments[name] = pointers["atom"][:-1] if name == "edge_index" else zeros
     batch._num_graphs = n_rows
     batch._slice_dict = slices
     batch._inc_dict = increments
