@@ -59,7 +59,18 @@ def _patterns(backbone: Backbone, unfrozen: Unfrozen) -> list[str]:
 
 
 def trunk_depth(backbone: Backbone) -> int:
-    """Return the number of leading stages without a trained parameter."""
+    """Return the number of leading stages without a trained parameter.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        With its trainable parameters already chosen, by :func:`unfreeze`.
+
+    Returns
+    -------
+    int
+        0 if the first stage is trained, the number of stages if none is.
+    """
     return [*map(_is_trained, backbone.stages.values()), True].index(True)
 
 

@@ -51,6 +51,11 @@ class WeightedBatchNorm(nn.BatchNorm1d):
     arXiv:1502.03167).
     """
 
+    # PyTorch allows None for batches without running statistics; here they are always kept.
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
         """Normalise rows ``x`` (n_rows, n_channels) with multiplicities ``weight`` (n_rows,)."""
         if not self.training:
@@ -84,7 +89,7 @@ class _WeightedNormalise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         centred, inverse, share, scale = ctx.saved_tensors
         grad_shift = grad.sum(0)
         grad_scale = (grad * centred).sum(0) * inverse
@@ -106,7 +111,7 @@ class _GatedMessage(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         gates, opened, message = ctx.saved_tensors
         through = grad * opened
         grad_gates = torch.empty_like(gates)
@@ -155,7 +160,24 @@ def weighted_sum(values: Tensor, weight: Tensor, index: Tensor, n_rows: int) -> 
 
 
 def weighted_mean(values: Tensor, weight: Tensor, index: Tensor, n_rows: int) -> Tensor:
-    """Average weighted rows into the rows that ``index`` names; see :func:`weighted_sum`."""
+    """Average weighted rows into the rows that ``index`` names.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n, width)
+        Rows to average.
+    weight : Tensor of shape (n,)
+        Multiplicity of each row.
+    index : LongTensor of shape (n,)
+        Row of the result that each row counts for.
+    n_rows : int
+        Number of rows of the result; each must be named, or it is NaN.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, width)
+        The means.
+    """
     total = weight.new_zeros(n_rows).index_add(0, index, weight)
     return weighted_sum(values, weight, index, n_rows) / total.unsqueeze(1)
 

@@ -62,8 +62,8 @@ def make_table(
 def _check_table(table: GraphTable, backbone: Backbone) -> None:
     if table.settings != backbone.graph_settings:
         raise InvalidParameterError(
-            f"'X' is a GraphTable built with {table.settings}, but the backbone needs {backbone.graph_settings}. "
-            "Build it with GraphTable.from_structures(structures, backbone)."
+            f"'X' is a GraphTable built with {table.settings}, but the backbone needs "
+            f"{backbone.graph_settings}. Build it with GraphTable.from_structures(structures, backbone)."
         )
     if table.compressed and not backbone.supports_weights:
         raise InvalidParameterError(
@@ -81,8 +81,9 @@ def _check_elements(table: GraphTable, known: frozenset[int] | None) -> None:
         rows = np.unique(np.searchsorted(table.pointers["atom"].cpu().numpy(), bad, side="right") - 1)
         named = ", ".join(f"X[{row}]" for row in rows[:ROWS_NAMED])
         raise UnsupportedElementError(
-            f"{named}{' ...' if len(rows) > ROWS_NAMED else ''} ({len(rows)} rows) hold elements that the backbone has "
-            f"no descriptors for: atomic numbers {sorted(set(z[bad].tolist()))}. Remove these rows."
+            f"{named}{' ...' if len(rows) > ROWS_NAMED else ''} ({len(rows)} rows) hold elements that the "
+            f"backbone has no descriptors for: atomic numbers {sorted(set(z[bad].tolist()))}. Remove these "
+            "rows."
         )
 
 

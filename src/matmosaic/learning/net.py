@@ -25,7 +25,9 @@ class WeightedMSELoss(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Compare predictions (n_rows, 1) with targets and weights (n_rows, 2)."""
         label, weight = target.split(1, dim=1)
-        return (weight * (prediction - label) ** 2).sum() / weight.sum()
+        # A batch whose weights are all 0 has nothing to teach, which is not NaN.
+        total = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        return (weight * (prediction - label) ** 2).sum() / total
 
 
 class ValidationError(Callback):
@@ -56,7 +58,8 @@ class ValidationError(Callback):
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Write the epoch's error to the history."""
-        net.history.record("valid_mae", self.std * self.error_ / self.weight_)
+        error = self.error_ / self.weight_ if self.weight_ else float("nan")
+        net.history.record("valid_mae", self.std * error)
 
 
 def make_net(
@@ -141,5 +144,5 @@ def _early_stopping(patience: int) -> EarlyStopping:
 def _order(probabilities: np.ndarray | None) -> dict[str, Any]:
     if probabilities is None:
         return {"iterator_train__shuffle": True}
-    weights = torch.as_tensor(probabilities, dtype=torch.double)
-    return {"iterator_train__sampler": WeightedRandomSampler(weights, num_samples=len(weights))}
+    sampler = WeightedRandomSampler(probabilities.tolist(), num_samples=len(probabilities))
+    return {"iterator_train__sampler": sampler}

@@ -10,6 +10,8 @@ import numpy as np
 from matmosaic.exceptions import InvalidTargetsError
 
 ROWS_NAMED = 10
+# A spread this much smaller than the mean is none.
+ROUNDING = 1e-14
 
 
 def check_targets(y: Any, n_structures: int, *, name: str = "y", constant: bool = False) -> np.ndarray:
@@ -53,7 +55,8 @@ def check_targets(y: Any, n_structures: int, *, name: str = "y", constant: bool 
         )
     if len(values) != n_structures:
         raise InvalidTargetsError(
-            f"'X' and '{name}' must have the same length. Got {n_structures} structures and {len(values)} labels."
+            f"'X' and '{name}' must have the same length. Got {n_structures} structures and "
+            f"{len(values)} labels."
         )
     _check_finite(values, name)
     if not constant and len(values) > 1 and np.ptp(values) == 0:
@@ -65,7 +68,25 @@ def check_targets(y: Any, n_structures: int, *, name: str = "y", constant: bool 
 
 
 def check_sample_weight(sample_weight: Any, n_structures: int) -> np.ndarray | None:
-    """Return weights as floats (n_structures,), or None; negative and NaN weights are errors."""
+    """Return weights as floats, or say what is wrong with them.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_structures,) or None
+        Weights of the rows in the loss.
+    n_structures : int
+        Number of structures they belong to.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_structures,), or None
+        The weights; None if none were given.
+
+    Raises
+    ------
+    InvalidTargetsError
+        If weights are negative, NaN or infinite, all zero, or not one per structure.
+    """
     if sample_weight is None:
         return None
     weights = check_targets(sample_weight, n_structures, name="sample_weight", constant=True)
@@ -79,8 +100,8 @@ def _check_finite(values: np.ndarray, name: str) -> None:
     if len(bad):
         named = ", ".join(f"{name}[{row}]={values[row]}" for row in bad[:ROWS_NAMED])
         raise InvalidTargetsError(
-            f"'{name}' must be finite. Got {named}{', ...' if len(bad) > ROWS_NAMED else ''} ({len(bad)} rows). "
-            "Drop these structures, or fill in their values, before fitting."
+            f"'{name}' must be finite. Got {named}{', ...' if len(bad) > ROWS_NAMED else ''} "
+            f"({len(bad)} rows). Drop these structures, or fill in their values, before fitting."
         )
 
 
@@ -102,7 +123,8 @@ class TargetScale:
         """Return the scale of labels (n_rows,), weighted if weights are given."""
         mean = float(np.average(y, weights=weights))
         std = float(np.sqrt(np.average((y - mean) ** 2, weights=weights)))
-        return cls(mean, std if std > 0 else 1.0)
+        # The mean of equal labels is off by rounding, and so is their deviation from it.
+        return cls(mean, std if std > ROUNDING * abs(mean) else 1.0)
 
     def scale(self, y: np.ndarray) -> np.ndarray:
         """Map labels to the scale that is learnt."""
