@@ -112,8 +112,8 @@ class DiskCache:
                 yield connection
         except (sqlite3.Error, OSError) as error:
             raise StoreError(
-                f"The graph cache {path} cannot be used: {error}. It holds nothing that cannot be built again: "
-                "delete it, or pass another folder as 'memory'."
+                f"The graph cache {path} cannot be used: {error}. All it holds can be built again: delete "
+                "it, or pass another folder as 'memory'."
             ) from error
 
     def get(self, keys: Iterable[str]) -> dict[str, CrystalGraph]:
