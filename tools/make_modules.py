@@ -1,0 +1,81 @@
+"""Train the modules that ship in the package, on the embedded alloys.
+
+One network is trained on formation energies; from it, one module per source property is fine-tuned
+with everything unfrozen. So all modules have one architecture and one ``base``, and their weights
+can be averaged. Validation rows are crystals of their own: strained copies stay together.
+
+Run ``python tools/make_modules.py``; it rewrites ``src/matmosaic/modules/bundled`` in some minutes on
+one core. Seeds are fixed; another platform or number of threads may round differently.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GroupShuffleSplit
+
+from matmosaic import PretrainedModule, TransferRegressor
+from matmosaic.datasets import alloy_targets, load_alloys
+from matmosaic.modules import DirectoryStore
+
+OUTPUT = Path(__file__).parent.parent / "src" / "matmosaic" / "modules" / "bundled"
+START = "formation_energy"
+MODULES = {
+    "emt-eform": "formation_energy",
+    "emt-pressure": "pressure",
+    "emt-volume": "volume",
+    "emt-bulk-modulus": "bulk_modulus",
+}
+BACKBONE = {"width": 32, "n_convolutions": 3}
+REFERENCES = ["10.1016/0039-6028(96)00816-3"]
+
+
+def train(target: str, start: PretrainedModule | None, epochs: int) -> TransferRegressor:
+    """Fit one property of all alloys, with whole crystals held out for validation."""
+    alloys = load_alloys(target)
+    splits = GroupShuffleSplit(n_splits=1, test_size=0.15, random_state=0)
+    rows, held = next(splits.split(alloys.data, groups=alloys.frame["crystal"]))
+    model = TransferRegressor(
+        start, backbone_options=BACKBONE, unfrozen="all", max_epochs=epochs, random_state=0, device="cpu"
+    )
+    y = np.asarray(alloys.target)
+    pick: Any = alloys.data.__getitem__
+    model.fit([pick(row) for row in rows], y[rows], X_val=[pick(row) for row in held], y_val=y[held])
+    print(
+        f"{target}: validation MAE {model.history_.valid_mae.min():.4g} {alloy_targets()[target]}", flush=True
+    )
+    return model
+
+
+def export(model: TransferRegressor, name: str, target: str) -> PretrainedModule:
+    """Return what a model learnt as a module of the package."""
+    return model.to_module(
+        name=name,
+        target=target.replace("_", " "),
+        unit=alloy_targets()[target],
+        dataset={"name": "matmosaic embedded alloys (effective-medium theory)", "doi": None},
+        license_weights="MIT",
+        references=REFERENCES,
+    )
+
+
+def main() -> None:
+    """Train and write all modules."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--start-epochs", type=int, default=120)
+    parser.add_argument("--epochs", type=int, default=80)
+    arguments = parser.parse_args()
+    store = DirectoryStore(arguments.output)
+    start = export(train(START, None, arguments.start_epochs), "emt-start", START)
+    for name, target in MODULES.items():
+        store.save(export(train(target, start, arguments.epochs), name, target), overwrite=True)
+
+
+if __name__ == "__main__":
+    main()
