@@ -1,0 +1,122 @@
+import warnings
+
+import numpy as np
+import pytest
+
+from matmosaic.exceptions import IsolatedAtomWarning
+from matmosaic.graphs import GraphSettings, build, build_graphs
+
+
+def assert_equal_graphs(left, right):
+    for one, other in zip(left, right, strict=True):
+        for values, others in zip(one, other, strict=True):
+            np.testing.assert_array_equal(values, others)
+            assert values.dtype == others.dtype
+
+
+@pytest.fixture
+def built_rows(monkeypatch):
+    """Number of structures that each call of the builder was given."""
+    counts = []
+    original = build.build_chunk
+
+    def counting(arrays, settings, compressed):
+        counts.append(len(arrays))
+        return original(arrays, settings, compressed)
+
+    monkeypatch.setattr(build, "build_chunk", counting)
+    return counts
+
+
+def test_each_graph_is_built_once_over_four_folds(crystals, built_rows):
+    from sklearn.model_selection import KFold
+
+    for train, test in KFold(n_splits=4, shuffle=True, random_state=0).split(crystals):
+        build_graphs([crystals[row] for row in train])
+        build_graphs([crystals[row] for row in test])
+    assert sum(built_rows) == len(crystals)
+
+
+def test_equal_structures_are_built_once(NaCl, Cu, built_rows):
+    first, _, again = build_graphs([NaCl, Cu, NaCl.copy()])
+    assert built_rows == [2]
+    assert first is again
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"cutoff": 7.0}, {"max_neighbors": 11}, {"ties": "reference"}, {"tolerance": 1e-5}],
+    ids=str,
+)
+def test_changed_setting_builds_anew(NaCl, built_rows, changed):
+    build_graphs([NaCl])
+    build_graphs([NaCl], GraphSettings(**changed))
+    assert built_rows == [1, 1]
+
+
+def test_compression_is_part_of_the_key(NaCl, built_rows):
+    small = build_graphs([NaCl], compressed=True)[0]
+    large = build_graphs([NaCl], compressed=False)[0]
+    assert built_rows == [1, 1]
+    assert (len(small.numbers), len(large.numbers)) == (2, 8)
+
+
+def test_other_version_of_the_builder_builds_anew(NaCl, built_rows, monkeypatch):
+    build_graphs([NaCl])
+    monkeypatch.setattr(build, "BUILDER_VERSION", build.BUILDER_VERSION + 1)
+    build_graphs([NaCl])
+    assert built_rows == [1, 1]
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_chunks_do_not_change_graphs(every_crystal, monkeypatch, compressed):
+    rows = [build.structure_arrays(one) for one in every_crystal]
+    together = build.build_chunk(rows, GraphSettings(), compressed)
+    alone = [build.build_chunk([row], GraphSettings(), compressed)[0] for row in rows]
+    assert_equal_graphs(together, alone)
+    monkeypatch.setattr(build, "CHUNK_ATOMS", 10)
+    assert len(list(build._chunks(rows))) > 3
+    assert_equal_graphs(build_graphs(every_crystal, compressed=compressed), alone)
+
+
+def test_two_processes_build_the_same(crystals, monkeypatch):
+    one = build_graphs(crystals, n_jobs=1)
+    build.open_cache().clear()
+    monkeypatch.setattr(build, "CHUNK_ATOMS", 10)
+    assert_equal_graphs(build_graphs(crystals, n_jobs=2), one)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_isolated_atoms_are_named_each_time(NaCl, lone_iron, compressed):
+    for _ in range(2):  # from the builder, then from the cache
+        with pytest.warns(IsolatedAtomWarning, match=r"X\[1\] \(Fe\).*8 Å.*padded at 9 Å.*'cutoff'"):
+            build_graphs([NaCl, lone_iron], compressed=compressed)
+
+
+def test_many_isolated_atoms_are_counted(lone_iron):
+    with pytest.warns(IsolatedAtomWarning, match=r"X\[9\] \(Fe\) and 2 more: atoms without"):
+        build_graphs([lone_iron] * 12)
+
+
+def test_warning_points_at_the_caller(lone_iron):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        build_graphs([lone_iron])
+    assert [one.filename for one in caught] == [__file__]
+
+
+def test_structures_are_not_changed(NaCl):
+    before = NaCl.copy()
+    build_graphs([NaCl])
+    assert before == NaCl
+    np.testing.assert_array_equal(before.frac_coords, NaCl.frac_coords)
+
+
+def test_hits_are_logged(crystals, caplog):
+    with caplog.at_level("DEBUG", logger="matmosaic.graphs.build"):
+        build_graphs(crystals)
+        build_graphs(crystals)
+    assert [record.getMessage() for record in caplog.records] == [
+        "graphs: 8 rows, 0 cached, 8 to build",
+        "graphs: 8 rows, 8 cached, 0 to build",
+    ]
