@@ -1,0 +1,70 @@
+"""Strained crystals labelled with their volume, and a tiny module that was trained on them."""
+
+import numpy as np
+import pytest
+import torch
+
+from matmosaic import TransferRegressor
+from matmosaic.graphs import build
+from matmosaic.graphs.cache import PROCESS_CACHE
+
+
+@pytest.fixture(scope="session")
+def labelled(Cu, Si, CsCl, NaCl):
+    """40 structures and their volumes in Å^3/atom."""
+    structures = [
+        crystal.apply_strain(strain, inplace=False)
+        for strain in np.linspace(-0.06, 0.06, 10)
+        for crystal in (Cu, Si, CsCl, NaCl)
+    ]
+    return structures, np.array([one.volume / len(one) for one in structures])
+
+
+@pytest.fixture(scope="session")
+def module(labelled):
+    """Two convolutions of width 8, trained for a moment."""
+    scratch = TransferRegressor(
+        backbone_options={"width": 8, "n_convolutions": 2}, max_epochs=5, random_state=0
+    )
+    return scratch.fit(*labelled).to_module(name="tiny", target="volume", unit="angstrom^3/atom")
+
+
+@pytest.fixture(scope="session")
+def module_path(module, tmp_path_factory):
+    path = tmp_path_factory.mktemp("modules") / "tiny"
+    module.save(path)
+    return path
+
+
+@pytest.fixture
+def make(module):
+    """Function that makes a quick, reproducible regressor of given parameters."""
+
+    def make(**parameters):
+        return TransferRegressor(**{"module": module, "max_epochs": 3, "random_state": 0, **parameters})
+
+    return make
+
+
+@pytest.fixture
+def float64():
+    """Numbers precise enough to compare algorithms rather than rounding."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """List that grows by each structure whose graph is built in this process, with an empty cache."""
+    structures = []
+    original = build.build_chunk
+
+    def counting(arrays, *args):
+        structures.extend(arrays)
+        return original(arrays, *args)
+
+    monkeypatch.setattr(build, "build_chunk", counting)
+    PROCESS_CACHE.clear()
+    return structures

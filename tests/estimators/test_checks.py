@@ -1,0 +1,73 @@
+"""Parameters: what is refused, and how the message reads."""
+
+import numpy as np
+import pytest
+
+from matmosaic import GraphSettings, TransferRegressor
+from matmosaic.estimators._checks import CONSTRAINTS, check_parameters
+from matmosaic.exceptions import InvalidParameterError
+
+REFUSED = [
+    ("backbone", 3, "the name of a backbone"),
+    ("backbone_options", 3, "a dict of the backbone's arguments, or None"),
+    ("graph_settings", {"cutoff": 5.0}, "a GraphSettings, or None"),
+    ("unfrozen", None, "'head', 'last', 'all' or a sequence of names of layer groups"),
+    ("unfrozen", [1], "'head', 'last', 'all' or a sequence of names of layer groups"),
+    ("head_widths", 32, "a sequence of ints >= 1"),
+    ("head_widths", "32", "a sequence of ints >= 1"),
+    ("head_widths", (32, 0), "a sequence of ints >= 1"),
+    ("head_widths", (2.5,), "a sequence of ints >= 1"),
+    ("max_epochs", -1, "an int >= 0"),
+    ("max_epochs", 2.0, "an int >= 0"),
+    ("max_epochs", True, "an int >= 0"),
+    ("patience", 0, "an int >= 1, or None"),
+    ("batch_size", 0, "an int >= 1"),
+    ("batch_size", None, "an int >= 1"),
+    ("learning_rate", 0, "a finite number > 0"),
+    ("learning_rate", float("nan"), "a finite number > 0"),
+    ("learning_rate", float("inf"), "a finite number > 0"),
+    ("learning_rate", "fast", "a finite number > 0"),
+    ("backbone_learning_rate", -1e-3, "a finite number > 0, or None"),
+    ("validation_fraction", 1.0, "a number in [0, 1)"),
+    ("validation_fraction", -0.1, "a number in [0, 1)"),
+    ("validation_fraction", None, "a number in [0, 1)"),
+    ("weighted_sampling", 1, "True or False"),
+    ("compress", "yes", "True or False"),
+    ("device", None, "'auto', 'cpu', 'cuda', 'mps' or another device of torch"),
+    ("n_jobs", 0, "an int other than 0, or None"),
+    ("n_jobs", "all", "an int other than 0, or None"),
+    ("callbacks", 3, "a list of skorch callbacks, or None"),
+]
+
+ACCEPTED = [
+    ("graph_settings", GraphSettings(cutoff=5.0)),
+    ("unfrozen", ("conv_1", "last")),
+    ("head_widths", ()),
+    ("head_widths", np.array([8, 4])),
+    ("max_epochs", np.int64(3)),
+    ("learning_rate", np.float32(0.1)),
+    ("learning_rate", 1),
+    ("patience", None),
+    ("validation_fraction", 0),
+    ("compress", np.bool_(False)),
+    ("n_jobs", -1),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), REFUSED)
+def test_wrong_values_are_refused_in_fit_with_what_was_expected(name, value, expected, labelled):
+    estimator = TransferRegressor(**{name: value})  # the constructor only assigns
+    with pytest.raises(InvalidParameterError) as caught:
+        estimator.fit(*labelled)
+    assert str(caught.value) == f"'{name}' must be {expected}. Got {value!r}."
+
+
+@pytest.mark.parametrize(("name", "value"), ACCEPTED)
+def test_values_are_accepted_as_numpy_makes_them_too(name, value):
+    check_parameters({name: value})
+
+
+def test_each_constrained_name_is_a_parameter_whose_default_is_accepted():
+    defaults = TransferRegressor().get_params()
+    assert CONSTRAINTS.keys() <= defaults.keys()
+    check_parameters(defaults)
