@@ -1,0 +1,124 @@
+"""Options that commands share, and the forms of their values."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DATA_HELP = (
+    "a matminer table (.json), JSON lines, extended XYZ, parquet, a folder of CIFs with id_prop.csv, "
+    "a folder or pattern of CIF or POSCAR files, or bundled:alloys"
+)
+REFERENCE_HELP = (
+    "a module: store:name such as bundled:emt-eform, or the path of its directory; globs match many"
+)
+
+
+def common_options() -> argparse.ArgumentParser:
+    """Return the parent parser with the options of every command."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("options of every command")
+    group.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    group.add_argument("--device", choices=DEVICES, default="auto", help="where to compute (default: auto)")
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="of all random numbers (default: 0)")
+    group.add_argument("--verbose", action="store_true", help="say on stderr what is being done")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def add_command(
+    subparsers: Any, name: str, common: argparse.ArgumentParser, *, help: str, **options: Any
+) -> argparse.ArgumentParser:
+    """Add the parser of a command; its help is also the first sentence of its description."""
+    options.setdefault("description", f"{help[0].upper()}{help[1:]}.")
+    return subparsers.add_parser(name, parents=[common], help=help, allow_abbrev=False, **options)
+
+
+def add_data(parser: argparse.ArgumentParser, *, labelled: bool = True) -> None:
+    """Add DATA and how to read it; for training also the labels."""
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument("--structure", metavar="COL", help="column of the structures, if it is not evident")
+    if labelled:
+        parser.add_argument("--target", metavar="COL", required=True, help="column of the labels")
+        parser.add_argument(
+            "--drop-missing",
+            action="store_true",
+            help="leave out rows without a label instead of refusing them",
+        )
+
+
+def add_epochs(parser: argparse.ArgumentParser) -> None:
+    """Add the length of training."""
+    parser.add_argument("--epochs", type=count, default=300, metavar="N", help="of training (default: 300)")
+
+
+def add_unfrozen(parser: argparse.ArgumentParser) -> None:
+    """Add what of a module is trained."""
+    parser.add_argument(
+        "--unfrozen",
+        type=groups,
+        default="last",
+        metavar="GROUPS",
+        help="what of a module is trained besides the head: head (nothing), last, all, or names of layer "
+        "groups with commas between (default: last)",
+    )
+
+
+def count(text: str) -> int:
+    """Return a number >= 0."""
+    return _at_least(text, 0)
+
+
+def positive(text: str) -> int:
+    """Return a number >= 1."""
+    return _at_least(text, 1)
+
+
+def folds(text: str) -> int:
+    """Return a number of folds, >= 2."""
+    return _at_least(text, 2)
+
+
+def seed(text: str) -> int:
+    """Return a seed that numpy and torch both take."""
+    number = _at_least(text, 0)
+    if number >= 2**32:
+        raise argparse.ArgumentTypeError(f"expected a number below 2^32, got {text!r}")
+    return number
+
+
+def _at_least(text: str, low: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = low - 1
+    if number < low:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= {low}, got {text!r}")
+    return number
+
+
+def names(text: str) -> list[str]:
+    """Return names that were written with commas between."""
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected names with commas between, got {text!r}")
+    return found
+
+
+def groups(text: str) -> str | list[str]:
+    """Return the name of one layer group, or a list of several."""
+    found = names(text)
+    return found[0] if len(found) == 1 else found
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """Return ``("width", 32)`` for ``width=32``: the value is JSON, or else text."""
+    key, sign, value = text.partition("=")
+    if not (key and sign):
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value

@@ -1,0 +1,145 @@
+"""``matmosaic evaluate``: compare methods on labelled structures."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from matmosaic.cli._arguments import (
+    REFERENCE_HELP,
+    add_command,
+    add_data,
+    add_epochs,
+    add_unfrozen,
+    folds,
+    names,
+)
+from matmosaic.cli._console import Result
+from matmosaic.cli._text import decimals, table, with_unit
+
+if TYPE_CHECKING:
+    from matmosaic.cli._data import LabelledData
+    from matmosaic.cli._scoring import Scored, Split
+
+ERRORS = ("mae", "rmse", "r2")
+
+
+def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Describe the command."""
+    parser = add_command(
+        subparsers,
+        "evaluate",
+        common,
+        help="compare methods on labelled structures",
+        description="Compare methods on labelled structures, all on the same splits.",
+    )
+    add_data(parser)
+    parser.add_argument(
+        "--estimators",
+        type=names,
+        default=["constant", "scratch", "ridge", "transfer"],
+        metavar="NAMES",
+        help="methods, with commas between (default: constant,scratch,ridge,transfer)",
+    )
+    parser.add_argument(
+        "--module",
+        nargs="+",
+        default=["bundled:*"],
+        metavar="REF",
+        help=f"{REFERENCE_HELP} (default: 'bundled:*')",
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--cv", type=folds, default=5, metavar="K", help="folds of random rows (default: 5)")
+    how.add_argument(
+        "--splits",
+        metavar="FILE",
+        help='splits of your own: JSON such as [{"train": [0, 1], "val": [2], "test": [3]}], rows counted '
+        "from 0, val optional",
+    )
+    add_unfrozen(parser)
+    add_epochs(parser)
+    parser.add_argument("--unit", help="unit of the labels, for what is printed")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> Result:
+    """Score every method on every split."""
+    from matmosaic.cli._data import read_labelled
+    from matmosaic.cli._methods import Settings, candidates, method_named
+    from matmosaic.cli._references import load_all
+    from matmosaic.cli._scoring import score_all
+
+    methods = [method_named(name) for name in dict.fromkeys(arguments.estimators)]
+    needed = any(method.modules != "none" for method in methods)
+    given = candidates(methods, load_all(arguments.module) if needed else {})
+    data = read_labelled(arguments)
+    splits = _splits(arguments, data)
+    settings = Settings(
+        epochs=arguments.epochs, seed=arguments.seed, device=arguments.device, unfrozen=arguments.unfrozen
+    )
+    scored = score_all(given, data.structures, data.y, splits, settings, progress=arguments.progress)
+    document = {
+        "target": arguments.target,
+        "unit": data.unit,
+        "n_rows": len(data.y),
+        "dropped_rows": data.dropped,
+        "n_splits": len(splits),
+        "rows": [_row(one) for one in scored],
+    }
+    return Result(document, _text(scored, document))
+
+
+def _splits(arguments: argparse.Namespace, data: LabelledData) -> list[Split]:
+    from matmosaic.cli._splits import k_folds, read_splits
+
+    if arguments.splits is None:
+        return k_folds(len(data.y), arguments.cv, seed=arguments.seed)
+    return read_splits(arguments.splits, data.rows, dropped=data.dropped)
+
+
+def _row(one: Scored) -> dict[str, Any]:
+    means = {f"{name}_mean": one.mean(name) for name in ERRORS}
+    spreads = {f"{name}_std": one.std(name) for name in ERRORS}
+    return {
+        "method": one.candidate.method.name,
+        "module": one.candidate.reference,
+        **means,
+        **spreads,
+        "fit_seconds": one.mean("fit_seconds"),
+        "folds": [score._asdict() for score in one.scores],
+    }
+
+
+def _text(scored: list[Scored], document: dict[str, Any]) -> str:
+    unit, dropped = document["unit"], document["dropped_rows"]
+    places = decimals(one.mean("mae") for one in scored)
+    headers = [
+        "method",
+        "module",
+        with_unit("MAE", unit),
+        "spread",
+        with_unit("RMSE", unit),
+        "R2",
+        "s per fit",
+    ]
+    rows = [
+        [
+            one.candidate.method.name,
+            one.candidate.reference or "-",
+            f"{one.mean('mae'):.{places}f}",
+            f"{one.std('mae'):.{places}f}",
+            f"{one.mean('rmse'):.{places}f}",
+            f"{one.mean('r2'):.3f}",
+            f"{one.mean('fit_seconds'):.2f}",
+        ]
+        for one in scored
+    ]
+    head = f"{document['target']}: {document['n_rows']} rows, {document['n_splits']} splits, best first."
+    if dropped:
+        head += f" {len(dropped)} rows without a label left out."
+    each = "\n".join(
+        f"{one.candidate.method.name} {one.candidate.reference or ''}".strip()
+        + f": {', '.join(f'{score.mae:.{places}f}' for score in one.scores)}"
+        for one in scored
+    )
+    return f"{head}\n\n{table(headers, rows, numbers=headers[2:])}\n\nMAE of each split\n{each}"

@@ -1,0 +1,121 @@
+"""``matmosaic fit``: train an estimator on labelled structures and save it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matmosaic.cli._arguments import REFERENCE_HELP, add_command, add_data, add_epochs, add_unfrozen
+from matmosaic.cli._console import Result
+from matmosaic.cli._text import quantity
+from matmosaic.exceptions import StoreError
+
+if TYPE_CHECKING:
+    from matmosaic.cli._data import LabelledData
+
+INTERRUPTED = 130
+
+
+def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Describe the command."""
+    parser = add_command(subparsers, "fit", common, help="train on labelled structures and save the model")
+    add_data(parser)
+    parser.add_argument(
+        "--estimator",
+        metavar="NAME",
+        help="transfer or scratch (default: transfer with --module, scratch without)",
+    )
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--module", metavar="REF", help=REFERENCE_HELP)
+    given.add_argument(
+        "--modules", nargs="+", metavar="REF", help="modules, for estimators that take several"
+    )
+    add_unfrozen(parser)
+    add_epochs(parser)
+    parser.add_argument("--unit", help="unit of the labels, for what is printed")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="MODEL", help="directory to save the model in"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> Result:
+    """Train and save; an interrupt ends training early and saves the best epoch until then."""
+    from matmosaic.cli._data import read_labelled, unit_of
+    from matmosaic.cli._methods import Settings, estimator_for
+    from matmosaic.cli._training import EpochProgress
+
+    references = arguments.modules or ([arguments.module] if arguments.module else [])
+    settings = Settings(
+        epochs=arguments.epochs,
+        seed=arguments.seed,
+        device=arguments.device,
+        unfrozen=arguments.unfrozen,
+        callbacks=[EpochProgress(arguments.progress, unit_of(arguments))],
+    )
+    method, estimator = estimator_for(arguments.estimator, references, settings)
+    _check_free(Path(arguments.output), overwrite=arguments.overwrite)
+    data = read_labelled(arguments)
+    start = time.perf_counter()
+    estimator.fit(data.structures, data.y)
+    seconds = time.perf_counter() - start
+    interrupted = len(estimator.history_) < arguments.epochs
+    if interrupted and estimator.history_.empty:
+        raise KeyboardInterrupt  # nothing was learnt that could be saved
+    # Where it was trained says nothing about where it will be used.
+    estimator.set_params(device="auto").save(arguments.output, overwrite=arguments.overwrite)
+    document = {
+        "model": arguments.output,
+        "estimator": method.name,
+        "modules": references,
+        **describe_fit(estimator, data, arguments.target, seconds),
+    }
+    return Result(document, _text(document), INTERRUPTED if interrupted else 0)
+
+
+def describe_fit(estimator: Any, data: LabelledData, target: str, seconds: float) -> dict[str, Any]:
+    """Return what is worth knowing about a fit, as JSON values."""
+    history = estimator.history_
+    validated = "valid_mae" in history and not history.empty
+    return {
+        "target": target,
+        "unit": data.unit,
+        "n_rows": len(data.y),
+        "n_train": estimator.n_train_,
+        "n_validation": len(data.y) - estimator.n_train_,
+        "dropped_rows": data.dropped,
+        "epochs": len(history),
+        "best_epoch": estimator.best_epoch_,
+        "valid_mae": float(history["valid_mae"].min()) if validated else None,
+        "fit_seconds": seconds,
+    }
+
+
+def text_of_fit(document: dict[str, Any]) -> str:
+    """Return the lines about a fit: rows, epochs, validation error."""
+    dropped = (
+        f" ({len(document['dropped_rows'])} without a label left out)" if document["dropped_rows"] else ""
+    )
+    lines = [
+        f"Trained on {document['n_train']} rows of {document['target']}, {document['n_validation']} held out "
+        f"for validation{dropped}.",
+        f"{document['epochs']} epochs in {document['fit_seconds']:.1f} s.",
+    ]
+    if document["valid_mae"] is not None:
+        error = quantity(document["valid_mae"], document["unit"])
+        lines.append(f"Validation MAE {error} at epoch {document['best_epoch']}, the best, which is kept.")
+    return "\n".join(lines)
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse a taken place before the work is done rather than after it."""
+    if path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir())):
+        raise StoreError(f"{path} exists; choose another place with -o, or replace a model with --overwrite.")
+
+
+def _text(document: dict[str, Any]) -> str:
+    model = document["model"]
+    return f"{text_of_fit(document)}\nSaved {model}; use it with: matmosaic predict {model} DATA -o FILE.csv"

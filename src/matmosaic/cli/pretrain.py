@@ -1,0 +1,128 @@
+"""``matmosaic pretrain``: train a module on plentiful labels and keep it in a store."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import time
+from pathlib import Path
+from typing import Any
+
+from matmosaic.cli._arguments import REFERENCE_HELP, add_command, add_data, add_epochs, key_value
+from matmosaic.cli._console import Result
+from matmosaic.exceptions import InvalidParameterError, StoreError, UnknownNameError, suggest
+
+
+def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Describe the command."""
+    parser = add_command(
+        subparsers,
+        "pretrain",
+        common,
+        help="train a module on plentiful labels, for others to start from",
+        description="Train a network on a property with plentiful labels and keep it in a store as a module, "
+        "for later fits to start from.",
+    )
+    add_data(parser)
+    parser.add_argument("--unit", required=True, help="unit of the labels, for the module's card")
+    parser.add_argument("--store", required=True, metavar="DIR", help="directory of modules; made if needed")
+    parser.add_argument("--name", required=True, help="of the module, and of its directory in the store")
+    parser.add_argument("--overwrite", action="store_true", help="replace a module of that name")
+    parser.add_argument("--backbone", metavar="NAME", help="kind of network (default: cgcnn)")
+    parser.add_argument(
+        "--backbone-option",
+        action="append",
+        default=[],
+        type=key_value,
+        metavar="KEY=VALUE",
+        help="of the network, such as width=32; may be given more than once",
+    )
+    parser.add_argument("--start", metavar="REF", help=f"train this module further: {REFERENCE_HELP}")
+    add_epochs(parser)
+    _add_card(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_card(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("for the module's card")
+    group.add_argument("--license-weights", metavar="SPDX", help="licence that you give the weights")
+    group.add_argument("--dataset-name", metavar="TEXT", help="name of DATA")
+    group.add_argument("--dataset-doi", metavar="DOI", help="DOI of DATA")
+
+
+def run(arguments: argparse.Namespace) -> Result:
+    """Train, and save the module."""
+    from matmosaic.cli._data import read_labelled
+    from matmosaic.cli._training import stopping_at_interrupt
+    from matmosaic.cli.fit import describe_fit, text_of_fit
+    from matmosaic.modules import DirectoryStore
+
+    store = DirectoryStore(arguments.store)
+    _check_free(store, arguments.name, overwrite=arguments.overwrite)
+    estimator = _estimator(arguments)
+    data = read_labelled(arguments)
+    start = time.perf_counter()
+    with stopping_at_interrupt():  # a store holds no half-trained modules
+        estimator.fit(data.structures, data.y)
+    seconds = time.perf_counter() - start
+    module = estimator.to_module(
+        name=arguments.name,
+        target=arguments.target,
+        unit=arguments.unit,
+        dataset={"name": arguments.dataset_name, "doi": arguments.dataset_doi},
+        license_weights=arguments.license_weights,
+    )
+    store.save(module, overwrite=arguments.overwrite)
+    reference = str(Path(arguments.store) / arguments.name)
+    document = {
+        "module": reference,
+        "backbone": module.card.backbone,
+        "start": arguments.start,
+        "sha256": module.card.sha256,
+        **describe_fit(estimator, data, arguments.target, seconds),
+    }
+    text = (
+        f"{text_of_fit(document)}\nSaved {reference}; start from it with: "
+        f"matmosaic fit DATA --target COLUMN --module {reference} -o MODEL"
+    )
+    return Result(document, text)
+
+
+def _estimator(arguments: argparse.Namespace) -> Any:
+    from matmosaic.cli._training import EpochProgress
+    from matmosaic.estimators import TransferRegressor
+
+    if arguments.start and (arguments.backbone or arguments.backbone_option):
+        raise InvalidParameterError(
+            "--start brings its own network; leave out --backbone and --backbone-option."
+        )
+    backbone, options = arguments.backbone or "cgcnn", dict(arguments.backbone_option)
+    _check_options(backbone, options)
+    return TransferRegressor(
+        arguments.start,
+        backbone=backbone,
+        backbone_options=options,
+        unfrozen="all",
+        max_epochs=arguments.epochs,
+        random_state=arguments.seed,
+        device=arguments.device,
+        callbacks=[EpochProgress(arguments.progress, arguments.unit)],
+    )
+
+
+def _check_options(backbone: str, options: dict[str, Any]) -> None:
+    from matmosaic import plugins
+
+    known = set(inspect.signature(plugins.load("backbones", backbone)).parameters) - {"graph_settings"}
+    for name in options:
+        if name not in known:
+            raise UnknownNameError(suggest(name, known, what=f"option of backbone {backbone!r}"))
+
+
+def _check_free(store: Any, name: str, *, overwrite: bool) -> None:
+    """Refuse a taken name before the work is done rather than after it."""
+    from matmosaic.modules import check_module_name
+
+    check_module_name(name)
+    if not overwrite and store.path.is_dir() and name in store.names():
+        raise StoreError(f"{store.path} holds a module {name!r}; choose another --name, or use --overwrite.")
