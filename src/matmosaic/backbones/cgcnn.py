@@ -172,7 +172,10 @@ class GatedConvolution(nn.Module):
     def _gates(self, x: Tensor, edge_attr: Tensor, neighbor: Tensor, center: Tensor) -> Tensor:
         """Apply the linear map on [v_i, v_j, u_ij] as three: the atoms' parts once per atom, not per bond."""
         of_center, of_neighbor, of_bond = self.gate.weight.split(self.sections, dim=1)
-        centers = linear(x, of_center, self.gate.bias).index_select(0, center)
+        # Batch statistics take a constant away, so the bias then has no gradient but rounding errors;
+        # Adam would scale those up to whole steps, a random walk that evaluation mode does not undo.
+        bias = self.gate.bias.detach() if self.bond_norm.training else self.gate.bias
+        centers = linear(x, of_center, bias).index_select(0, center)
         neighbors = linear(x, of_neighbor).index_select(0, neighbor)
         return torch.addmm(centers + neighbors, edge_attr, of_bond.t())  # (n_bonds, 2 * width)
 
