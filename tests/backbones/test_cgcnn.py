@@ -79,6 +79,12 @@ def make_backbone(**options):
     return backbone
 
 
+def gradients_of(loss, network):
+    """What no path leads to has gradient 0: a bias that batch statistics take away again."""
+    parameters = list(network.parameters())
+    return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+
+
 def tables(structures, settings):
     return [GraphTable.from_structures(structures, settings, compressed=c) for c in (True, False)]
 
@@ -104,16 +110,15 @@ def test_equals_the_plain_network(float64, crystals, shaken, training):
     upstream = torch.randn(len(crystals) + 2, 8)
     plain.train(training)
     expected = plain(full)
-    (expected * upstream).sum().backward()
+    gradients = gradients_of((expected * upstream).sum(), plain)
     for batch in (full, small):
         ours = make_backbone(graph_settings=settings)
         ours.load_state_dict(backbone.state_dict())
         ours.train(training)
         features = ours(batch).u
         torch.testing.assert_close(features, expected, rtol=0, atol=1e-10)
-        (features * upstream).sum().backward()
-        for (name, parameter), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
-            torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-9, atol=1e-10, msg=name)
+        found = gradients_of((features * upstream).sum(), ours)
+        torch.testing.assert_close(found, gradients, rtol=1e-9, atol=1e-10)
         torch.testing.assert_close(
             PlainCGCNN(8, 2).load(ours).state_dict(), plain.state_dict(), rtol=0, atol=1e-10
         )
@@ -166,12 +171,10 @@ def test_compressed_gradients_equal_uncompressed(float64, every_crystal, ties):
     for table in tables(every_crystal, settings):
         backbone.load_state_dict(start)
         features = backbone(table.select(range(len(table)))).u
-        gradients.append(torch.autograd.grad((features * upstream).sum(), list(backbone.parameters())))
+        gradients.append(gradients_of((features * upstream).sum(), backbone))
         statistics.append([features, *(value.clone() for value in backbone.buffers())])
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
-    for one, other in zip(*statistics, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(*statistics, rtol=0, atol=1e-10)
 
 
 # --- what features must not depend on ------------------------------------------------------------------
