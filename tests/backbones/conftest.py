@@ -1,8 +1,6 @@
 import pytest
 import torch
 
-from matmosaic.graphs.cache import PROCESS_CACHE
-
 
 @pytest.fixture
 def float64():
@@ -10,10 +8,3 @@ def float64():
     torch.set_default_dtype(torch.float64)
     yield torch.float64
     torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture(autouse=True)
-def _empty_cache():
-    PROCESS_CACHE.clear()
-    yield
-    PROCESS_CACHE.clear()
