@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 #: Longest text of one cell; longer ones lose their middle.
-CELL_WIDTH = 40
+CELL_WIDTH = 32
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[str] = ()) -> str:

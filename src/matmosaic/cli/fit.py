@@ -118,4 +118,6 @@ def _check_free(path: Path, *, overwrite: bool) -> None:
 
 def _text(document: dict[str, Any]) -> str:
     model = document["model"]
-    return f"{text_of_fit(document)}\nSaved {model}; use it with: matmosaic predict {model} DATA -o FILE.csv"
+    return (
+        f"{text_of_fit(document)}\nSaved {model}; use it with:\n  matmosaic predict {model} DATA -o FILE.csv"
+    )

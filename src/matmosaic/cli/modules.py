@@ -84,10 +84,11 @@ def _list_text(entries: list[dict[str, Any]]) -> str:
 
 
 def _list_row(entry: dict[str, Any]) -> list[str]:
+    unit = None if entry["unit"] == "unknown" else entry["unit"]  # as importers write it
     return [
         entry["reference"],
         entry["target"],
-        "-" if entry["mae"] is None else quantity(entry["mae"], entry["unit"]),
+        "-" if entry["mae"] is None else quantity(entry["mae"], unit),
         "-" if entry["n_train"] is None else str(entry["n_train"]),
         entry["backbone"],
         entry["license_weights"] or "-",

@@ -82,8 +82,8 @@ def run(arguments: argparse.Namespace) -> Result:
         **describe_fit(estimator, data, arguments.target, seconds),
     }
     text = (
-        f"{text_of_fit(document)}\nSaved {reference}; start from it with: "
-        f"matmosaic fit DATA --target COLUMN --module {reference} -o MODEL"
+        f"{text_of_fit(document)}\nSaved {reference}; start from it with:\n"
+        f"  matmosaic fit DATA --target COLUMN --module {reference} -o MODEL"
     )
     return Result(document, text)
 

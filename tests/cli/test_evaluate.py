@@ -1,0 +1,128 @@
+import json
+
+import numpy as np
+import pytest
+
+from matmosaic import read_structures
+
+TARGET = "shear_modulus"
+
+
+@pytest.fixture
+def evaluate(run, data):
+    def evaluate(*options, path=data):
+        return run("evaluate", path, "--target", TARGET, "--epochs", 2, *options)
+
+    return evaluate
+
+
+@pytest.fixture
+def splits(tmp_path):
+    def splits(*parts):
+        path = tmp_path / "splits.json"
+        path.write_text(json.dumps(list(parts)), encoding="utf-8")
+        return path
+
+    return splits
+
+
+def test_table_of_all_methods(evaluate, store):
+    outcome = evaluate("--cv", 2, "--unit", "GPa", "--module", store / "*")
+    assert (outcome.status, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert lines[0] == "shear_modulus: 24 rows, 2 splits, best first."
+    assert lines[2].split("  ")[0] == "method"
+    assert "MAE (GPa)" in lines[2]
+    methods = [line.split()[0] for line in lines[4:10]]
+    assert sorted(methods) == ["constant", "ridge", "ridge", "scratch", "transfer", "transfer"]
+    assert max(map(len, lines)) <= 100
+    assert len(lines) == 4 + 6 + 2 + 6
+
+
+def test_json_of_each_fold(evaluate):
+    document = evaluate("--json", "--estimators", "constant,scratch", "--cv", 3, "--unit", "GPa").document
+    assert {key: document[key] for key in ("target", "unit", "n_rows", "dropped_rows", "n_splits")} == {
+        "target": TARGET,
+        "unit": "GPa",
+        "n_rows": 24,
+        "dropped_rows": [],
+        "n_splits": 3,
+    }
+    for row in document["rows"]:
+        assert row["module"] is None
+        for name in ("mae", "rmse", "r2"):
+            values = [fold[name] for fold in row["folds"]]
+            assert len(values) == 3
+            assert row[f"{name}_mean"] == pytest.approx(np.mean(values))
+            assert row[f"{name}_std"] == pytest.approx(np.std(values))
+    assert [row["mae_mean"] for row in document["rows"]] == sorted(
+        row["mae_mean"] for row in document["rows"]
+    )
+
+
+def test_constant_is_the_median_of_the_training_rows(evaluate, splits, data):
+    path = splits({"train": [0, 1, 2, 3, 4], "test": [5, 6, 7]})
+    document = evaluate("--json", "--estimators", "constant", "--splits", path).document
+    y = read_structures(data, target=TARGET)[1][TARGET].to_numpy()
+    expected = np.abs(np.median(y[:5]) - y[5:8]).mean()
+    assert document["rows"][0]["mae_mean"] == pytest.approx(expected)
+
+
+def test_validation_rows_choose_the_epoch(evaluate, splits, monkeypatch):
+    from matmosaic.estimators import TransferRegressor
+
+    seen = []
+    fit = TransferRegressor.fit
+
+    def spy(self, X, y, **options):
+        seen.append((len(X), len(options["X_val"]), len(options["y_val"]), self.random_state))
+        return fit(self, X, y, **options)
+
+    monkeypatch.setattr(TransferRegressor, "fit", spy)
+    part = {"train": list(range(10)), "val": [10, 11], "test": [12, 13]}
+    outcome = evaluate(
+        "--estimators", "scratch,ridge", "--module", "bundled:emt-volume", "--splits", splits(part, part)
+    )
+    assert outcome.status == 0
+    assert seen == [(10, 2, 2, 0), (10, 2, 2, 1)]
+
+
+def test_dropped_rows_leave_the_splits(evaluate, splits, gappy):
+    path = splits({"train": [0, 1, 2, 3, 4], "test": [5, 6]})
+    outcome = evaluate("--json", "--drop-missing", "--estimators", "constant", "--splits", path, path=gappy)
+    y = read_structures(gappy, target=TARGET)[1][TARGET].to_numpy()
+    expected = abs(np.median(y[[0, 1, 2, 4]]) - y[6])
+    assert outcome.document["rows"][0]["mae_mean"] == pytest.approx(expected)
+    assert outcome.document["rows"][0]["r2_mean"] is None  # one test row has no variance
+    assert outcome.document["dropped_rows"] == [3, 5]
+
+
+@pytest.mark.parametrize("name", ["moe", "mpt", "composed"])
+def test_methods_that_do_not_exist_yet(evaluate, name):
+    outcome = evaluate("--estimators", f"scratch,{name}")
+    assert outcome.status == 2
+    assert f"Unknown method {name!r}." in outcome.err
+    assert "Valid: 'constant', 'ridge', 'scratch', 'transfer'." in outcome.err
+
+
+def test_unknown_module(evaluate):
+    outcome = evaluate("--module", "bundled:nothing-*")
+    assert outcome.status == 2
+    assert "Unknown module 'bundled:nothing-*'" in outcome.err
+
+
+def test_more_folds_than_rows(evaluate):
+    outcome = evaluate("--estimators", "constant", "--cv", 25)
+    assert outcome.status == 2
+    assert "--cv 25 needs at least 25 rows with a label. Got 24." in outcome.err
+
+
+@pytest.mark.filterwarnings("default")
+def test_interrupted_fit_ends_the_command(evaluate, monkeypatch):
+    def stop(self, net, **kwargs):
+        if len(net.history) > 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("matmosaic.learning.net.ValidationError.on_batch_end", stop)
+    outcome = evaluate("--estimators", "scratch")
+    assert outcome == (130, "", "interrupted\n")

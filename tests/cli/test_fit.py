@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+
+from matmosaic.cli._methods import METHODS
+from matmosaic.estimators import TransferRegressor
+from matmosaic.estimators.persistence import load_estimator
+
+TARGET = "shear_modulus"
+
+
+@pytest.fixture
+def fit(run, data, tmp_path):
+    def fit(*options, path=data, target=TARGET, epochs=2):
+        common = ["--target", target, "-o", tmp_path / "model", "--epochs", epochs]
+        return run("fit", path, *common, *options)
+
+    return fit
+
+
+def test_transfer_is_saved(fit, tmp_path):
+    outcome = fit("--module", "bundled:emt-volume", "--unit", "GPa")
+    assert (outcome.status, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert lines[0] == "Trained on 20 rows of shear_modulus, 4 held out for validation."
+    assert lines[1].startswith("2 epochs in ")
+    assert lines[2].startswith("Validation MAE ")
+    assert " GPa at epoch " in lines[2]
+    assert lines[3:] == [
+        f"Saved {tmp_path / 'model'}; use it with:",
+        f"  matmosaic predict {tmp_path / 'model'} DATA -o FILE.csv",
+    ]
+    estimator = load_estimator(tmp_path / "model")
+    assert isinstance(estimator, TransferRegressor)
+    assert (estimator.module, estimator.device, estimator.random_state) == ("bundled:emt-volume", "auto", 0)
+
+
+def test_json_says_what_was_done(fit, tmp_path):
+    document = fit("--json", "--module", "bundled:emt-volume", "--seed", 3, "--device", "cpu").document
+    estimator = load_estimator(tmp_path / "model")
+    assert document["valid_mae"] == pytest.approx(estimator.history_["valid_mae"].min())
+    assert document["fit_seconds"] > 0
+    del document["valid_mae"], document["fit_seconds"]
+    assert document == {
+        "model": str(tmp_path / "model"),
+        "estimator": "transfer",
+        "modules": ["bundled:emt-volume"],
+        "target": TARGET,
+        "unit": None,
+        "n_rows": 24,
+        "n_train": 20,
+        "n_validation": 4,
+        "dropped_rows": [],
+        "epochs": 2,
+        "best_epoch": estimator.best_epoch_,
+    }
+    assert estimator.random_state == 3
+
+
+def test_without_module_trains_from_scratch(fit, tmp_path):
+    assert fit("--json").document["estimator"] == "scratch"
+    assert load_estimator(tmp_path / "model").module is None
+
+
+def test_no_epochs_train_nothing(fit):
+    outcome = fit(epochs=0)
+    assert outcome.status == 0
+    assert "Validation" not in outcome.out
+
+
+def test_layer_groups_are_unfrozen(fit, tmp_path):
+    assert fit("--module", "bundled:emt-volume", "--unfrozen", "conv_1,last").status == 0
+    assert load_estimator(tmp_path / "model").unfrozen == ["conv_1", "last"]
+
+
+def test_unit_of_embedded_data_is_known(fit):
+    document = fit("--json", path="bundled:alloys", target="vacancy_energy", epochs=1).document
+    assert (document["unit"], document["n_rows"]) == ("eV", 300)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--estimator", "transfr"], "Unknown estimator 'transfr'. Did you mean 'transfer'?"),
+        (["--estimator", "ridge"], "Unknown estimator 'ridge'. Valid: 'scratch', 'transfer'."),
+        (["--estimator", "transfer"], "--estimator transfer starts from one module, named with --module."),
+        (["--estimator", "scratch", "--module", "bundled:emt-volume"], "starts from no module"),
+        (["--modules", "a", "b"], "starts from one module"),
+        (["--module", "bundled:emt-volum"], "Did you mean 'emt-volume'?"),
+        (["--module", "bundled:emt-volume", "--unfrozen", "lst"], "Did you mean 'last'?"),
+    ],
+)
+def test_bad_options(fit, tmp_path, options, message):
+    outcome = fit(*options)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert message in outcome.err
+    assert not (tmp_path / "model").exists()
+
+
+def test_unknown_column_gets_a_suggestion(fit, data):
+    outcome = fit(target="shear_module")
+    assert outcome.status == 2
+    assert outcome.err.startswith(
+        f"error: {data}: Unknown column 'shear_module'. Did you mean 'shear_modulus'?"
+    )
+
+
+def test_unknown_embedded_data(fit):
+    assert "Did you mean 'bundled:alloys'?" in fit(path="bundled:alloy").err
+
+
+def test_missing_labels_are_named(fit, gappy):
+    outcome = fit(path=gappy)
+    assert outcome.status == 2
+    assert "column 'shear_modulus' has no value in 2 of 24 rows: 3 (" in outcome.err
+    assert "--drop-missing" in outcome.err
+
+
+def test_missing_labels_are_dropped_on_request(fit, gappy):
+    outcome = fit("--drop-missing", "--json", path=gappy)
+    assert outcome.document["dropped_rows"] == [3, 5]
+    assert outcome.document["n_rows"] == 22
+
+
+def test_taken_place_is_refused_before_training(fit, monkeypatch):
+    assert fit().status == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(TransferRegressor, "fit", None)
+        outcome = fit()
+    assert outcome.status == 2
+    assert "replace a model with --overwrite" in outcome.err
+    assert fit("--overwrite").status == 0
+
+
+def test_verbose_logs_epochs_on_stderr(fit):
+    outcome = fit("--verbose", "--json")
+    assert "epoch 2 of 2: validation MAE" in outcome.err
+    assert outcome.document["epochs"] == 2
+
+
+def interrupt_after(epochs, monkeypatch):
+    def stop(self, net, **kwargs):
+        if len(net.history) > epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("matmosaic.cli._training.EpochProgress.on_batch_end", stop)
+
+
+@pytest.mark.filterwarnings("default")
+def test_interrupt_saves_what_was_learnt(fit, monkeypatch, tmp_path):
+    interrupt_after(2, monkeypatch)
+    outcome = fit(epochs=50)
+    assert outcome.status == 130
+    assert outcome.err.startswith("warning: fit was interrupted after 2 of 50 epochs")
+    assert len(load_estimator(tmp_path / "model").history_) == 2
+
+
+@pytest.mark.filterwarnings("default")
+def test_interrupt_before_the_first_epoch_saves_nothing(fit, monkeypatch, tmp_path):
+    interrupt_after(0, monkeypatch)
+    outcome = fit(epochs=50)
+    assert (outcome.status, outcome.out) == (130, "")
+    assert outcome.err.endswith("interrupted\n")
+    assert not (tmp_path / "model").exists()
+
+
+def test_same_seed_same_model(fit, data, tmp_path):
+    predictions = []
+    for _ in range(2):
+        fit("--overwrite", "--device", "cpu")
+        from matmosaic import read_structures
+
+        predictions.append(load_estimator(tmp_path / "model").predict(read_structures(data)[0]))
+    assert np.array_equal(*predictions)
+
+
+def test_every_method_that_trains_a_network_can_be_saved():
+    networks = [method for method in METHODS.values() if method.trains_network]
+    assert {method.name for method in networks} == {"scratch", "transfer"}
+    assert all(name == method.name for name, method in METHODS.items())
