@@ -1,0 +1,31 @@
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from matmosaic.graphs import GraphTable
+from matmosaic.learning import TableDataset
+
+
+def test_batch_is_a_selection_with_targets_and_weights(crystals):
+    table = GraphTable.from_structures(crystals)
+    dataset = TableDataset(table, np.array([10.0, 20, 30]), np.array([1.0, 2, 3]), rows=np.array([5, 1, 7]))
+    batch, targets = dataset.__getitems__([2, 0])
+    assert torch.equal(batch.z, table.select([7, 5]).z)
+    assert targets.tolist() == [[30, 3], [10, 1]]
+    assert len(dataset) == 3
+
+
+def test_all_rows_with_weight_one_by_default(crystals):
+    table = GraphTable.from_structures(crystals)
+    dataset = TableDataset(table, np.arange(8.0))
+    batch, targets = dataset[3]
+    assert (batch.num_graphs, targets.tolist()) == (1, [[3, 1]])
+    assert targets.dtype == torch.get_default_dtype()
+
+
+def test_loader_visits_each_row_once_and_keeps_the_last_batch(crystals):
+    dataset = TableDataset(GraphTable.from_structures(crystals), np.arange(8.0))
+    loader = DataLoader(dataset, batch_size=3, shuffle=True, collate_fn=TableDataset.collate)
+    batches = list(loader)
+    assert [len(graph) for graph, _ in batches] == [3, 3, 2]  # skorch weighs losses of batches by this
+    assert sorted(torch.cat([targets for _, targets in batches])[:, 0].tolist()) == list(range(8))
