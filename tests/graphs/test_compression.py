@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Lattice, Molecule, Structure
 
 from matmosaic.graphs import GraphSettings, build_graphs
 from matmosaic.graphs.compression import equalise_distances
@@ -81,13 +81,17 @@ def test_supercell_compresses_to_the_same_graph(every_crystal):
 
 def test_same_neighbourhood_at_depth_one_is_not_enough():
     """A chain H-H-H-He: the first two hydrogens differ only by what lies two bonds away."""
-    from pymatgen.core import Molecule
-
     chain = Molecule(["H", "H", "H", "H", "He"], [[0, 0, z] for z in range(5)])
     graph = graph_of(chain, cutoff=1.5, max_neighbors=2)
     assert len(graph.numbers) == 5
     ring = Molecule(["H"] * 6, [[np.cos(a), np.sin(a), 0] for a in np.arange(6) * np.pi / 3])
     assert len(graph_of(ring, cutoff=1.5, max_neighbors=2).numbers) == 1
+
+
+def test_elements_with_the_same_surroundings_stay_apart():
+    """Hydrogen and fluorine, each with the carbon between them as only neighbour."""
+    graph = graph_of(Molecule(["H", "C", "F"], [[0, 0, -1], [0, 0, 0], [0, 0, 1]]), max_neighbors=1)
+    assert graph.numbers.tolist() == [1, 6, 9]
 
 
 def test_bonds_are_sorted_by_centre_and_inside_the_graph(every_crystal):
