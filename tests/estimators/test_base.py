@@ -125,7 +125,7 @@ def test_labels_that_are_not_finite_are_named(value, make, labelled):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda y: None, "'y' is None, but this regressor requires y to be passed"),
+        (lambda y: None, "This regressor requires y to be passed, but the target y is None."),
         (lambda y: y[:-1], "'X' and 'y' must have the same length. Got 40 structures and 39 labels."),
         (lambda y: np.full_like(y, 2.5), "'y' is constant: all 40 labels are 2.5."),
         (
@@ -145,7 +145,7 @@ def test_labels_that_cannot_be_learnt_are_refused(change, message, make, labelle
     ("weight", "message"),
     [
         (-1.0, "'sample_weight' must hold numbers >= 0"),
-        (0.0, "that are not all 0"),
+        (0.0, "that are not all zero"),
         (np.nan, "'sample_weight' must be finite. Got sample_weight[0]=nan"),
     ],
 )
@@ -255,6 +255,9 @@ def test_folder_of_graphs_is_shared(make, labelled, built, tmp_path):
     np.testing.assert_array_equal(predicted, expected)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:A worker stopped while some jobs:UserWarning"
+)  # as an error in its thread, it would hang
 def test_processes_build_the_same_graphs(make, labelled, fitted, built):
     X, y = labelled
     np.testing.assert_array_equal(make(n_jobs=2).fit(X, y).predict(X), fitted.predict(X))

@@ -289,7 +289,7 @@ def test_card_says_what_was_learnt(make, module, labelled):
     assert len(card.golden) == 3
     (metric,) = card.metrics
     assert metric == {
-        "name": "mae",
+        "name": "MAE",
         "value": estimator.history_["valid_mae"].min(),
         "unit": "angstrom^3/atom",
         "split": "validation",

@@ -40,7 +40,8 @@ def check_targets(y: Any, n_structures: int, *, name: str = "y", constant: bool 
     """
     if y is None:
         raise InvalidTargetsError(
-            f"'{name}' is None, but this regressor requires y to be passed: one per structure."
+            f"This regressor requires {name} to be passed, but the target {name} is None. Give one label per "
+            "structure."
         )
     try:
         values = np.asarray(y, dtype=float)
@@ -91,7 +92,7 @@ def check_sample_weight(sample_weight: Any, n_structures: int) -> np.ndarray | N
         return None
     weights = check_targets(sample_weight, n_structures, name="sample_weight", constant=True)
     if (weights < 0).any() or not weights.any():
-        raise InvalidTargetsError("'sample_weight' must hold numbers >= 0 that are not all 0.")
+        raise InvalidTargetsError("'sample_weight' must hold numbers >= 0 that are not all zero.")
     return weights
 
 
