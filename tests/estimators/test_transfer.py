@@ -240,6 +240,15 @@ def test_labels_are_scaled_on_training_rows_alone(make, labelled):
     np.testing.assert_allclose([fitted.scale_.mean, fitted.scale_.std], [y.mean(), y.std()])
 
 
+def test_labels_of_held_out_rows_do_not_enter_the_scale(make, labelled):
+    X, y = labelled
+    expected = make(max_epochs=0).fit(X, y).scale_
+    without = [
+        row for row in range(40) if make(max_epochs=0).fit(X, y + 100 * np.eye(40)[row]).scale_ == expected
+    ]
+    assert len(without) == 6  # 15 % of 40
+
+
 @pytest.mark.parametrize("head_widths", [(32, 32), ()])
 def test_unit_of_the_labels_does_not_matter(head_widths, make, labelled, float64):
     X, y = labelled
