@@ -107,9 +107,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         paper = PUBLISHED.get(task, {}).get(method, "-")
         each = ", ".join(f"{error:.4g}" for error in errors)
         seconds = np.mean([row["fit_seconds"] for row in some])
-        lines.append(
-            f"| {task} | {method} | {errors.mean():.4g} ± {errors.std():.2g} | {each} | {paper} | {seconds:.0f} |"
-        )
+        mean = f"{errors.mean():.4g} ± {errors.std():.2g}"
+        lines.append(f"| {task} | {method} | {mean} | {each} | {paper} | {seconds:.0f} |")
     return "\n".join(lines)
 
 

@@ -22,8 +22,8 @@ def test_json_compares_every_bundled_module(run):
     assert (outcome.status, outcome.err) == (0, "")
     document = outcome.document
     assert {key: document[key] for key in ("target", "unit", "n_train")} == {
-        "target": "shear_modulus",
-        "unit": "GPa",
+        "target": "vacancy_energy",
+        "unit": "eV",
         "n_train": 40,
     }
     assert set(document) == {"target", "unit", "n_train", "rows"}
@@ -55,7 +55,7 @@ def test_next_steps_are_commands(run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--n-train", "300"], "--n-train must be from 10 to 299: shear_modulus is known for 300 alloys"),
+        (["--n-train", "300"], "--n-train must be from 10 to 299: vacancy_energy is known for 300 alloys"),
         (["--n-train", "9"], "Got 9."),
         (["--target", "shear"], "Valid: 'bulk_modulus'"),
     ],

@@ -22,8 +22,10 @@ EXPLANATION = {
     "constant": "the median label",
     "scratch": "a network trained on these labels alone",
     "ridge": "ridge regression on a module's features, its weights frozen",
-    "transfer": "a module, fine-tuned",
+    "transfer": "a module, all of it fine-tuned",
 }
+# The modules come from the same kind of crystals, so every layer has something to keep and to adapt.
+UNFROZEN = "all"
 
 
 def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -48,9 +50,9 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--target",
-        default="shear_modulus",
+        default="vacancy_energy",
         metavar="NAME",
-        help="property of the alloys (default: shear_modulus; vacancy_energy is scarce, too)",
+        help="property of the alloys (default: vacancy_energy; shear_modulus is scarce, too)",
     )
     add_epochs(parser)
     parser.set_defaults(run=run)
@@ -68,7 +70,9 @@ def run(arguments: argparse.Namespace) -> Result:
     structures, y = load_alloys(arguments.target, return_X_y=True)
     splits = _splits(len(y), arguments)
     given = candidates([KNOWN[name] for name in METHODS], load_all(list_modules("bundled:*")))
-    settings = Settings(epochs=arguments.epochs, seed=arguments.seed, device=arguments.device)
+    settings = Settings(
+        epochs=arguments.epochs, seed=arguments.seed, device=arguments.device, unfrozen=UNFROZEN
+    )
     scored = score_all(given, structures, y, splits, settings, progress=arguments.progress)
     unit = alloy_targets()[arguments.target]
     return Result(_document(scored, unit, arguments), _text(scored, unit, y, arguments))
@@ -138,7 +142,8 @@ def _next_steps(scored: list[Scored]) -> str:
     module = f"--module {references[0]} " if references else ""
     return (
         "Next, with your own data (a table, CIFs with id_prop.csv, extended XYZ, JSON lines, parquet):\n"
-        "  matmosaic evaluate DATA --target COLUMN --estimators scratch,ridge,transfer --cv 5\n"
-        f"  matmosaic fit DATA --target COLUMN {module}-o my-model\n"
+        "  matmosaic evaluate DATA --target COLUMN --estimators scratch,ridge,transfer "
+        "--unfrozen all --cv 5\n"
+        f"  matmosaic fit DATA --target COLUMN {module}--unfrozen all -o my-model\n"
         "  matmosaic predict my-model NEW_DATA -o predictions.csv"
     )

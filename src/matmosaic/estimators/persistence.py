@@ -104,7 +104,7 @@ class SavableRegressor(GraphRegressor):
         best = float(self.history_["valid_mae"].min())
         if not np.isfinite(best):
             return []
-        return [{"name": "mae", "value": best, "unit": unit, "split": "validation"}]
+        return [{"name": "MAE", "value": best, "unit": unit, "split": "validation"}]
 
     def save(self, directory: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the fitted estimator into a directory, all or nothing, without pickle.

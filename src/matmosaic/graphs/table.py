@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,13 +234,20 @@ class GraphTable:
         return fields, taken
 
     def save(self, path: str | Path) -> None:
-        """Write the table to one safetensors file."""
+        """Write the table to one safetensors file, all or nothing."""
         from safetensors.torch import save_file
+
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
         tensors = {f"pointer.{name}": value.cpu().contiguous() for name, value in self.pointers.items()}
         tensors |= {f"field.{name}": value.cpu().contiguous() for name, value in self.fields.items()}
         about = {"format": FORMAT, "settings": json.dumps(self.settings.to_dict())}
-        save_file(tensors, path, metadata={**about, "compressed": json.dumps(self.compressed)})
+        try:
+            save_file(tensors, unfinished, metadata={**about, "compressed": json.dumps(self.compressed)})
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> GraphTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,11 @@ def describe_row(index: int, structure: Any = None) -> str:
     str
     """
     composition = getattr(structure, "composition", None)
-    return f"X[{index}] ({composition.reduced_formula})" if composition else f"X[{index}]"
+    if not composition:
+        return f"X[{index}]"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen misses the electronegativity of noble gases
+        return f"X[{index}] ({composition.reduced_formula})"
 
 
 # --- rows --------------------------------------------------------------------------------------------
