@@ -87,6 +87,10 @@ class InterruptedFitWarning(MatmosaicWarning):
     """``fit`` was interrupted; the estimator holds what was learnt until then."""
 
 
+class DivergedFitWarning(MatmosaicWarning):
+    """The loss stopped being finite; predictions are unusable or those of an early epoch."""
+
+
 def suggest(name: str, valid: Iterable[str], *, what: str) -> str:
     """Return a sentence that lists the valid names and guesses the one that was meant.
 

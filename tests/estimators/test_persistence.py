@@ -347,3 +347,14 @@ def test_saved_estimator_is_a_module(saved, make, labelled):
     np.testing.assert_allclose(as_module.predict(X), estimator.predict(X), rtol=1e-6)
     make(module=str(directory)).fit(X, y)
     assert isinstance(directory, Path)
+
+
+def test_device_may_be_another_than_the_saved_one(saved, labelled):
+    estimator, directory = saved
+    parameters = json.loads((directory / "estimator.json").read_text(encoding="utf-8"))["parameters"]
+    rewrite(directory, parameters={**parameters, "device": "cuda:99"})
+    with pytest.raises(ValueError, match="'device' must be"):
+        TransferRegressor.load(directory)
+    moved = TransferRegressor.load(directory, device="cpu")
+    assert moved.device == "cpu"
+    np.testing.assert_array_equal(moved.predict(labelled[0]), estimator.predict(labelled[0]))

@@ -10,7 +10,7 @@ import pytest
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, ProgressBar
 
 from matmosaic import TransferRegressor
-from matmosaic.exceptions import InterruptedFitWarning
+from matmosaic.exceptions import DivergedFitWarning, InterruptedFitWarning
 
 
 class Counter(Callback):
@@ -140,3 +140,9 @@ def test_fitted_estimator_keeps_no_graphs(make, labelled):
     X, y = labelled
     few, many = (len(pickle.dumps(make().fit(X * n, np.tile(y, n)))) for n in (1, 4))
     assert many - few < 160 * 40  # fingerprints, but neither graphs nor structures
+
+
+def test_diverged_training_is_announced(make, labelled):
+    X, y = labelled
+    with pytest.warns(DivergedFitWarning, match="not finite from epoch 1 on. Lower 'learning_rate'"):
+        make(max_epochs=3, batch_size=10, learning_rate=1e30, backbone_learning_rate=1e30).fit(X, y)

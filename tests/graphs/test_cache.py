@@ -169,3 +169,10 @@ def test_cached_arrays_are_not_changed_by_use(crystals):
     for one, copies in zip(build_graphs(crystals), before, strict=True):
         assert_same(one, copies)
     assert build.open_cache() is PROCESS_CACHE
+
+
+def test_graphs_built_before_a_folder_was_named_are_written_to_it(tmp_path):
+    memory = MemoryCache()
+    memory.put({"a": graph(1)})
+    LayeredCache(memory, DiskCache(tmp_path)).get(["a"])
+    assert DiskCache(tmp_path).names(["a", "b"]) == {"a"}

@@ -94,9 +94,9 @@ class CGCNN(Backbone):
         graph_settings: GraphSettings | None = None,
     ) -> None:
         super().__init__()
-        if width < 1 or n_convolutions < 1 or not step > 0:
+        if width < 1 or n_convolutions < 0 or not step > 0:
             raise InvalidParameterError(
-                "CGCNN needs width >= 1, n_convolutions >= 1 and step > 0 (Å). "
+                "CGCNN needs width >= 1, n_convolutions >= 0 and step > 0 (Å). "
                 f"Got width={width!r}, n_convolutions={n_convolutions!r}, step={step!r}."
             )
         self.graph_settings = graph_settings or GraphSettings()

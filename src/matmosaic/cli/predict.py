@@ -46,8 +46,7 @@ def run(arguments: argparse.Namespace) -> Result:
     from matmosaic.estimators.persistence import load_estimator
 
     _check_output(arguments)
-    estimator = load_estimator(arguments.model)
-    _move(estimator, arguments.device)
+    estimator = load_estimator(arguments.model, device=arguments.device)
     structures, frame = read_table(arguments)
     frame = _plain_columns(frame)
     if arguments.column in frame:
@@ -82,12 +81,6 @@ def _check_output(arguments: argparse.Namespace) -> None:
         raise InvalidParameterError(
             f"-o names {path}, but there is no directory {path.parent}; make it first."
         )
-
-
-def _move(estimator: Any, device: str) -> None:
-    from matmosaic.estimators._environment import resolve_device
-
-    estimator.net_.module_.to(resolve_device(device))
 
 
 def _plain_columns(frame: pd.DataFrame) -> pd.DataFrame:

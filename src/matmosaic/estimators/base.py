@@ -17,7 +17,12 @@ from skorch.callbacks import EarlyStopping
 from matmosaic.backbones import MLP, Backbone, make_table, trunk_table, unfreeze
 from matmosaic.estimators._checks import check_parameters
 from matmosaic.estimators._environment import device_memory, resolve_device, seeded
-from matmosaic.exceptions import InterruptedFitWarning, InvalidParameterError, InvalidTargetsError
+from matmosaic.exceptions import (
+    DivergedFitWarning,
+    InterruptedFitWarning,
+    InvalidParameterError,
+    InvalidTargetsError,
+)
 from matmosaic.graphs import GraphTable
 from matmosaic.learning import (
     RegressionModel,
@@ -246,6 +251,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         callbacks = dict(self.net_.callbacks_)
         stopping = callbacks.get("early_stopping")
         self.best_epoch_ = int(stopping.best_epoch_) if stopping is not None and len(epochs) else len(epochs)
+        self._warn_if_diverged()
         # Ours, or one among the user's callbacks.
         stopped = any(
             isinstance(one, EarlyStopping) and one.misses_ >= one.patience for one in callbacks.values()
@@ -255,6 +261,16 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
                 f"fit was interrupted after {len(epochs)} of {self.max_epochs} epochs; the estimator holds "
                 "what was learnt until then. Fit again to learn to the end.",
                 InterruptedFitWarning,
+                stacklevel=4,
+            )
+
+    def _warn_if_diverged(self) -> None:
+        diverged = np.flatnonzero(~np.isfinite(self.history_["train_loss"].to_numpy(dtype=float)))
+        if len(diverged):
+            warnings.warn(
+                f"The training loss is not finite from epoch {diverged[0] + 1} on. Lower 'learning_rate' "
+                f"(now {self.learning_rate:g}) or 'backbone_learning_rate', and look for outliers in 'y'.",
+                DivergedFitWarning,
                 stacklevel=4,
             )
 

@@ -144,13 +144,15 @@ class SavableRegressor(GraphRegressor):
         }
 
     @classmethod
-    def load(cls, directory: str | PathLike[str]) -> Self:
+    def load(cls, directory: str | PathLike[str], *, device: str | None = None) -> Self:
         """Load a fitted estimator that :meth:`save` wrote.
 
         Parameters
         ----------
         directory : str or path-like
             Its directory.
+        device : str, optional
+            In place of the saved ``device``, on a machine that lacks it.
 
         Returns
         -------
@@ -162,7 +164,7 @@ class SavableRegressor(GraphRegressor):
         ModuleFormatError
             If the directory holds no estimator of this class, or a file was altered.
         """
-        estimator = load_estimator(directory)
+        estimator = load_estimator(directory, device=device)
         if not isinstance(estimator, cls):
             raise ModuleFormatError(
                 f"{directory} holds a {type(estimator).__name__}. Expected a {cls.__name__}; "
@@ -189,13 +191,15 @@ class SavableRegressor(GraphRegressor):
         self.net_ = self._net(RegressionModel(backbone, head))
 
 
-def load_estimator(directory: str | PathLike[str]) -> Any:
+def load_estimator(directory: str | PathLike[str], *, device: str | None = None) -> Any:
     """Load a fitted estimator of whichever class was saved.
 
     Parameters
     ----------
     directory : str or path-like
         What ``estimator.save(directory)`` wrote.
+    device : str, optional
+        In place of the saved ``device``, on a machine that lacks it.
 
     Returns
     -------
@@ -225,7 +229,9 @@ def load_estimator(directory: str | PathLike[str]) -> Any:
         raise ModuleFormatError(suggest(str(document.get("class")), _classes, what="estimator class"))
     try:
         parameters = {name: _from_json(value, path) for name, value in document["parameters"].items()}
-        estimator = _classes[document["class"]](**parameters)
+        estimator = _classes[document["class"]](
+            **(parameters if device is None else parameters | {"device": device})
+        )
         estimator._restore(document, PretrainedModule.from_files(contents, source=path))
     except (AttributeError, KeyError, TypeError) as error:
         raise ModuleFormatError(

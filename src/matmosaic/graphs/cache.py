@@ -120,14 +120,23 @@ class DiskCache:
         """Return the graphs that are there, by key."""
         from safetensors.numpy import load
 
-        keys, found = list(keys), {}
+        rows = self._select("key, arrays", keys)
+        return {key: CrystalGraph(**load(arrays)) for key, arrays in rows}
+
+    def names(self, keys: Iterable[str]) -> set[str]:
+        """Return those of some keys whose graphs are there, without reading them."""
+        return {key for (key,) in self._select("key", keys)}
+
+    def _select(self, columns: str, keys: Iterable[str]) -> list[tuple[Any, ...]]:
+        keys, rows = list(keys), []
         with self._connect() as connection:
             for start in range(0, len(keys), KEYS_PER_QUERY):
                 some = keys[start : start + KEYS_PER_QUERY]
                 marks = ",".join("?" * len(some))
-                rows = connection.execute(f"SELECT key, arrays FROM graphs WHERE key IN ({marks})", some)
-                found.update({key: CrystalGraph(**load(arrays)) for key, arrays in rows})
-        return found
+                rows += connection.execute(
+                    f"SELECT {columns} FROM graphs WHERE key IN ({marks})", some
+                ).fetchall()
+        return rows
 
     def put(self, graphs: Mapping[str, CrystalGraph]) -> None:
         """Add graphs; those that another process added meanwhile stay as they are."""
@@ -139,31 +148,37 @@ class DiskCache:
 
 
 class LayeredCache:
-    """A quick cache in front of a lasting one.
+    """The memory of this process in front of a folder.
 
     Parameters
     ----------
-    quick, lasting : GraphCache
-        Looked up in this order; what only the second holds is copied into the first.
+    memory : MemoryCache
+        Looked up first.
+    disk : DiskCache
+        Holds afterwards whatever was asked for and found in either.
     """
 
-    def __init__(self, quick: GraphCache, lasting: GraphCache) -> None:
-        self.quick = quick
-        self.lasting = lasting
+    def __init__(self, memory: MemoryCache, disk: DiskCache) -> None:
+        self.memory = memory
+        self.disk = disk
 
     def get(self, keys: Iterable[str]) -> dict[str, CrystalGraph]:
         """Return the graphs that are there, by key."""
         keys = list(keys)
-        found = self.quick.get(keys)
+        found = self.memory.get(keys)
+        # Built before this folder was named: other processes and later runs want them, too.
+        absent = found.keys() - self.disk.names(found)
+        if absent:
+            self.disk.put({key: found[key] for key in absent})
         missing = [key for key in keys if key not in found]
-        fetched = self.lasting.get(missing) if missing else {}
-        self.quick.put(fetched)
+        fetched = self.disk.get(missing) if missing else {}
+        self.memory.put(fetched)
         return found | fetched
 
     def put(self, graphs: Mapping[str, CrystalGraph]) -> None:
         """Add graphs to both."""
-        self.quick.put(graphs)
-        self.lasting.put(graphs)
+        self.memory.put(graphs)
+        self.disk.put(graphs)
 
 
 PROCESS_CACHE = MemoryCache()
