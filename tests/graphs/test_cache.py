@@ -127,8 +127,8 @@ def test_memory_parameter(tmp_path):
     assert open_cache(joblib.Memory(None)) is PROCESS_CACHE
     for memory in (str(tmp_path), tmp_path, joblib.Memory(tmp_path, verbose=0)):
         cache = open_cache(memory)
-        assert cache.quick is PROCESS_CACHE
-        assert tmp_path in [cache.lasting.folder, *cache.lasting.folder.parents]
+        assert cache.memory is PROCESS_CACHE
+        assert tmp_path in [cache.disk.folder, *cache.lasting.folder.parents]
     with pytest.raises(InvalidParameterError, match=r"'memory' must be .* Got int: 3"):
         open_cache(3)
 
