@@ -128,7 +128,7 @@ def test_memory_parameter(tmp_path):
     for memory in (str(tmp_path), tmp_path, joblib.Memory(tmp_path, verbose=0)):
         cache = open_cache(memory)
         assert cache.memory is PROCESS_CACHE
-        assert tmp_path in [cache.disk.folder, *cache.lasting.folder.parents]
+        assert tmp_path in [cache.disk.folder, *cache.disk.folder.parents]
     with pytest.raises(InvalidParameterError, match=r"'memory' must be .* Got int: 3"):
         open_cache(3)
 
