@@ -210,9 +210,8 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         self.net_ = self._net(model, validation, probabilities)
         if self.max_epochs:
             self.net_.partial_fit(train)
-        self.net_.train_split = (
-            None  # It holds the validation graphs, which a fitted estimator does not need.
-        )
+        # It holds the validation graphs, which a fitted estimator does not need.
+        self.net_.train_split = None
         self._read_history()
 
     def _net(
