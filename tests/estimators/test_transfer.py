@@ -79,12 +79,27 @@ def test_only_what_is_unfrozen_changes(unfrozen, stages, make, module, labelled)
 def test_head_is_new_and_trained(make, module, labelled):
     untrained = make(max_epochs=0).fit(*labelled).net_.module_.head.state_dict()
     trained = make().fit(*labelled).net_.module_.head.state_dict()
-    assert not any(torch.equal(untrained[key], trained[key]) for key in trained)
-    assert (
-        untrained.keys()
-        == trained.keys()
-        == {f"layers.{i}.{part}" for i in range(3) for part in ("weight", "bias")}
-    )
+    scale = {"scale.mean", "scale.std"}
+    layers = {f"layers.{i}.{part}" for i in range(3) for part in ("weight", "bias")}
+    assert untrained.keys() == trained.keys() == scale | layers
+    assert not any(torch.equal(untrained[key], trained[key]) for key in layers)
+
+
+def test_head_sees_standardised_features_of_the_training_rows(make, module, labelled, float64):
+    X, y = labelled
+    weight = 1.0 + np.arange(40) % 2
+    scale = make(unfrozen="head", validation_fraction=0).fit(X, y, weight).net_.module_.head.scale
+    features = module.features(X)
+    mean = np.average(features, axis=0, weights=weight)
+    std = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weight))
+    np.testing.assert_allclose(scale.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(scale.std, std, rtol=1e-6)
+
+
+def test_head_of_a_network_from_scratch_sees_features_as_they_are(make, labelled):
+    scale = make(module=None, max_epochs=1).fit(*labelled).net_.module_.head.scale
+    assert not scale.mean.any()
+    assert (scale.std == 1).all()
 
 
 def test_module_is_not_changed(make, module, labelled):

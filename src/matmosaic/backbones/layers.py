@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+# Relative to the feature that varies most.
+SMALLEST_SPREAD = 1e-5
+
 
 class GaussianExpansion(nn.Module):
     r"""Expand distances in Gaussians, :math:`\exp(-(d - \mu_k)^2 / \sigma^2)`.
@@ -182,6 +185,39 @@ def weighted_mean(values: Tensor, weight: Tensor, index: Tensor, n_rows: int) ->
     return weighted_sum(values, weight, index, n_rows) / total.unsqueeze(1)
 
 
+class FeatureScale(nn.Module):
+    """Shift and scale features by constants that were read off training data; at first, do nothing.
+
+    Parameters
+    ----------
+    n_features : int
+        Width of the features.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("std", torch.ones(n_features))
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, weight: Tensor) -> None:
+        """Take the weighted mean and spread of features (n_structures, n_features)."""
+        share = weight / weight.sum()
+        mean = share @ features
+        std = (share @ (features - mean).square()).sqrt()
+        # A feature that is all but constant holds rounding errors; scaled up, they would be noise.
+        varies = std > SMALLEST_SPREAD * std.max()
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(varies, std, torch.ones_like(std)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (n_structures, n_features) to the same shape."""
+        return (features - self.mean) / self.std
+
+
 class MLP(nn.Module):
     """Dense layers with softplus between them: the head that maps features to targets.
 
@@ -200,6 +236,7 @@ class MLP(nn.Module):
         self.n_in = n_in
         self.widths = tuple(widths)
         self.n_out = n_out
+        self.scale = FeatureScale(n_in)
         sizes = [n_in, *self.widths, n_out]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
 
@@ -209,6 +246,7 @@ class MLP(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (n_structures, n_in) to targets (n_structures, n_out)."""
+        features = self.scale(features)
         for layer in self.layers[:-1]:
             features = nn.functional.softplus(layer(features))
         return self.layers[-1](features)

@@ -206,6 +206,8 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         validation: TableDataset | None,
         y_train: np.ndarray,
     ) -> None:
+        if self.module_card_ is not None:  # Features of random weights have no scale worth keeping.
+            model.scale_features(train, batch_size=self.batch_size)
         probabilities = balancing_probabilities(y_train) if self.weighted_sampling else None
         self.net_ = self._net(model, validation, probabilities)
         if self.max_epochs:

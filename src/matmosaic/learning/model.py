@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from matmosaic.backbones import MLP, Backbone, structure_features, trunk_depth
+from matmosaic.backbones.trunk import batches
 from matmosaic.graphs import GraphTable
+from matmosaic.learning.dataset import TableDataset
 
 
 class RegressionModel(nn.Module):
@@ -30,6 +32,14 @@ class RegressionModel(nn.Module):
     def forward(self, graph: Data) -> Tensor:
         """Map what the trunk gave for some structures to targets (n_structures, n_targets)."""
         return self.head(self.backbone(graph, start=self.depth).u)
+
+    @torch.no_grad()
+    def scale_features(self, rows: TableDataset, *, batch_size: int = 256) -> None:
+        """Let the head see features of zero mean and unit spread over some rows of what the trunk gave."""
+        self.eval()
+        graphs = (rows.__getitems__(part)[0] for part in batches(len(rows), batch_size))
+        features = torch.cat([self.backbone(graph, start=self.depth).u for graph in graphs])
+        self.head.scale.fit(features, rows.targets[:, 1])
 
     @torch.no_grad()
     def predict(self, table: GraphTable, *, batch_size: int = 256) -> Tensor:

@@ -91,7 +91,12 @@ def test_checkpoint_becomes_a_module(checkpoint, write):
 
 def test_every_parameter_finds_its_place(checkpoint, write):
     state, weights = checkpoint["state_dict"], import_cgcnn(write(checkpoint)).weights
-    assert len(weights) == len(state)
+    scale = {name for name in weights if name.startswith("head.scale.")}
+    assert len(weights) - len(scale) == len(state)
+    assert {name: weights[name].unique().tolist() for name in scale} == {
+        "head.scale.mean": [0.0],
+        "head.scale.std": [1.0],
+    }
     for published, ours in {
         "embedding.weight": "backbone.stages.embedding.linear.weight",
         "convs.1.fc_full.weight": "backbone.stages.conv_2.gate.weight",

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from matmosaic.backbones import MLP
 from matmosaic.backbones.cgcnn import CGCNN
+from matmosaic.backbones.layers import FeatureScale
 from matmosaic.exceptions import ArchitectureMismatchError, CorruptModuleError
 from matmosaic.graphs import GraphSettings
 from matmosaic.modules._weights import compare, describe
@@ -87,6 +88,9 @@ def import_cgcnn(
     _check_regression(checkpoint, path)
     weights = _rename(_state(checkpoint, path))
     options, head = _architecture(weights, path)
+    # Published heads take features as they are, which is what a new scale does.
+    unscaled = FeatureScale(head["n_in"]).state_dict()
+    weights |= {f"head.scale.{name}": tensor for name, tensor in unscaled.items()}
     name = name or path.name.partition(".")[0]
     card = ModuleCard(
         name=name,
@@ -165,7 +169,7 @@ def _architecture(weights: Mapping[str, Tensor], path: Path) -> tuple[dict[str, 
     head = MLP(width, widths=widths)
     expected = {
         **{f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()},
-        **{f"head.{name}": tensor for name, tensor in head.state_dict().items()},
+        **{f"head.{name}": tensor for name, tensor in head.named_parameters()},
     }
     differences = compare(expected, weights)
     if differences:
