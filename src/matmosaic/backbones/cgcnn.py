@@ -181,9 +181,9 @@ class GatedConvolution(nn.Module):
         # Batch statistics take a constant away, so the bias then has no gradient but rounding errors;
         # Adam would scale those up to whole steps, a random walk that evaluation mode does not undo.
         bias = self.gate.bias.detach() if self.bond_norm.training else self.gate.bias
-        centers = linear(x, of_center, bias).index_select(0, center)
-        neighbors = linear(x, of_neighbor).index_select(0, neighbor)
-        return torch.addmm(centers + neighbors, edge_attr, of_bond.t())  # (n_bonds, 2 * width)
+        gates = linear(x, of_center, bias).index_select(0, center)  # (n_bonds, 2 * width)
+        gates += linear(x, of_neighbor).index_select(0, neighbor)
+        return gates.addmm_(edge_attr, of_bond.t())
 
 
 class Pooling(nn.Module):

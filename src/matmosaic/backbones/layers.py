@@ -78,27 +78,32 @@ class WeightedBatchNorm(nn.BatchNorm1d):
 
 
 class _WeightedNormalise(torch.autograd.Function):
-    """Weighted batch normalisation in one node: a third of the memory traffic of its parts."""
+    """Weighted batch normalisation in one node.
+
+    Bond arrays are large and short-lived: taking fresh memory for each step costs more than the
+    arithmetic, so intermediate results share one buffer.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, share: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Any:
         mean = share @ x
         centred = x - mean
-        variance = share @ centred.square()
+        buffer = centred.square()
+        variance = share @ buffer
         inverse = (variance + eps).rsqrt()
         ctx.save_for_backward(centred, inverse, share, scale)
         ctx.mark_non_differentiable(mean, variance)
-        return torch.addcmul(shift, centred, inverse * scale), mean, variance
+        return torch.addcmul(shift, centred, inverse * scale, out=buffer), mean, variance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:  # type: ignore[override]
         centred, inverse, share, scale = ctx.saved_tensors
-        grad_shift = grad.sum(0)
-        grad_scale = (grad * centred).sum(0) * inverse
-        # d/dx of the mean and of the variance, which each row moves by its share.
-        through = torch.addcmul(grad_shift, centred, grad_scale * inverse)
-        grad_x = torch.addcmul(grad, share.unsqueeze(1), through, value=-1).mul_(inverse * scale)
+        buffer = grad * centred
+        grad_shift, grad_scale = grad.sum(0), buffer.sum(0) * inverse
+        # What each row gets through the mean and the variance, which it moves by its share.
+        through = torch.addcmul(grad_shift, centred, grad_scale * inverse, out=buffer)
+        grad_x = torch.addcmul(grad, share.unsqueeze(1), through, value=-1, out=buffer).mul_(inverse * scale)
         return grad_x, None, grad_scale, grad_shift, None
 
 
@@ -109,18 +114,19 @@ class _GatedMessage(torch.autograd.Function):
     def forward(ctx: Any, gates: Tensor) -> Tensor:
         choice, value = gates.chunk(2, dim=1)
         opened, message = choice.sigmoid(), nn.functional.softplus(value)
-        ctx.save_for_backward(gates, opened, message)
+        ctx.save_for_backward(value, opened, message)
         return opened * message
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        gates, opened, message = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        value, opened, message = ctx.saved_tensors
         through = grad * opened
-        grad_gates = torch.empty_like(gates)
+        grad_gates = grad.new_empty(len(grad), 2 * grad.shape[1])
         of_choice, of_value = grad_gates.chunk(2, dim=1)
-        torch.mul(through * message, 1 - opened, out=of_choice)
-        torch.mul(through, gates.chunk(2, dim=1)[1].sigmoid(), out=of_value)
+        torch.mul(through, message, out=of_choice)
+        of_choice.addcmul_(of_choice, opened, value=-1)
+        torch.sigmoid(value, out=of_value).mul_(through)
         return grad_gates
 
 
