@@ -251,7 +251,8 @@ def test_transformed_target(form, regressor, data):
 @in_every_form
 def test_stacking(form, regressor, module, data):
     X, y = data
-    estimators = [("ridge", make_pipeline(ModuleFeaturizer(module), Ridge())), ("transfer", regressor)]
+    trained = clone(regressor).set_params(max_epochs=40)
+    estimators = [("ridge", make_pipeline(ModuleFeaturizer(module), Ridge())), ("transfer", trained)]
     model = StackingRegressor(estimators, Ridge(alpha=1e-3), cv=3).fit(form(X), y)
     assert model.predict(form(X)).shape == (30,)
     assert model.score(form(X), y) > 0.5

@@ -10,6 +10,7 @@ Run ``python tools/make_element_table.py``; it rewrites ``src/matmosaic/backbone
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -27,9 +28,6 @@ def main() -> None:
         if set(values) - {0, 1}:
             raise ValueError(f"Element {number} has descriptors other than 0 and 1: {sorted(set(values))}.")
         elements[number] = [position for position, value in enumerate(values) if value]
-    # The identity is computed by the package itself, so that both always agree.
-    from hashlib import sha256
-
     document = {
         "name": "cgcnn-92",
         "source": f"matminer {version('matminer')}, matminer/utils/data_files/{SOURCE}",

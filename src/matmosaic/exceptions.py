@@ -87,6 +87,10 @@ class InterruptedFitWarning(MatmosaicWarning):
     """``fit`` was interrupted; the estimator holds what was learnt until then."""
 
 
+class UnusableRowsWarning(MatmosaicWarning):
+    """Some rows could not be predicted; their predictions are NaN."""
+
+
 class DivergedFitWarning(MatmosaicWarning):
     """The loss stopped being finite; predictions are unusable or those of an early epoch."""
 

@@ -158,3 +158,13 @@ def test_replace_leaves_the_graph_alone(backbone, crystals):
     assert not torch.equal(batch.distance, new.distance)
     assert (type(new), new.num_graphs) == (type(batch), 2)
     assert new.z is batch.z
+
+
+def test_shared_places_need_a_backbone_that_weighs_bonds(NaCl):
+    backbone = CGCNN(width=4, n_convolutions=1)
+    backbone.supports_weights = False
+    with pytest.raises(InvalidParameterError, match=r"graph_settings=GraphSettings\(ties='reference'\)"):
+        make_table(backbone, [NaCl])
+    backbone.graph_settings = GraphSettings(ties="reference")
+    assert not make_table(backbone, [NaCl]).compressed
+    assert not GraphTable.from_structures([NaCl], backbone).compressed

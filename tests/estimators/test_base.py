@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
 from matmosaic import GraphSettings, GraphTable, to_object_array
+from matmosaic.estimators.base import GraphRegressor
 from matmosaic.exceptions import (
     InvalidParameterError,
     InvalidStructuresError,
@@ -22,6 +23,7 @@ from matmosaic.exceptions import (
     StructureTypeError,
     UnknownNameError,
     UnsupportedElementError,
+    UnusableRowsWarning,
 )
 
 FORMS = {
@@ -388,3 +390,38 @@ def test_unknown_names_get_suggestions(parameters, message, make, labelled):
 def test_impossible_parameters_are_refused(parameters, message, make, labelled):
     with pytest.raises(InvalidParameterError, match=re.escape(message)):
         make(**parameters).fit(*labelled)
+
+
+@pytest.mark.parametrize("wrap", [list, pd.Series, to_object_array], ids=["list", "Series", "array"])
+def test_unusable_rows_are_nan_on_request(make, labelled, wrap):
+    X, y = labelled
+    fitted = make().fit(X, y)
+    disordered = Structure(X[0].lattice, [{"Cu": 0.5, "Au": 0.5}], [[0, 0, 0]])
+    foreign = Structure(X[0].lattice, ["Lr"], [[0, 0, 0]])
+    with pytest.warns(UnusableRowsWarning, match=r"2 of 4 rows cannot be used and are NaN: X\[1\], X\[2\]"):
+        got = fitted.predict(wrap([X[0], disordered, foreign, X[1]]), on_error="nan")
+    np.testing.assert_array_equal(np.isnan(got), [False, True, True, False])
+    np.testing.assert_allclose(got[[0, 3]], fitted.predict(X[:2]), rtol=1e-6)
+    with pytest.raises(InvalidStructuresError, match=r"X\[1\]"):
+        fitted.predict(wrap([X[0], disordered, foreign, X[1]]))
+
+
+def test_rows_that_are_all_unusable_are_all_nan(make, labelled):
+    fitted = make().fit(*labelled)
+    with pytest.warns(UnusableRowsWarning, match="1 of 1 rows"):
+        assert np.isnan(fitted.predict(["no structure"], on_error="nan")).all()
+
+
+def test_on_error_is_checked(make, labelled):
+    with pytest.raises(InvalidParameterError, match="'on_error' must be 'raise' or 'nan'. Got 'drop'"):
+        make().fit(*labelled).predict(labelled[0], on_error="drop")
+
+
+def test_failed_second_fit_leaves_no_mixture(make, labelled, monkeypatch):
+    X, y = labelled
+    estimator = make().fit(X, y)
+    monkeypatch.setattr(GraphRegressor, "_train", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        estimator.fit(X, 1000 * np.asarray(y))
+    with pytest.raises(NotFittedError):
+        estimator.predict(X)

@@ -13,7 +13,7 @@ can be cut off, run once per structure, and kept.
 The batch a backbone starts from holds ``z`` (atomic numbers), ``edge_index`` (neighbour, centre),
 ``distance`` (Å), ``batch``, and the multiplicities ``atom_weight`` and ``bond_weight``. A backbone
 that weighs its sums and means by them says so with ``supports_weights = True`` and then gets
-compressed graphs; any other gets every atom and bond, with ``ties="reference"`` settings.
+compressed graphs; any other gets every atom and bond, and must ask for ``ties="reference"``.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class _WeightedNormalise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         centred, inverse, share, scale = ctx.saved_tensors
         buffer = grad * centred
         grad_shift, grad_scale = grad.sum(0), buffer.sum(0) * inverse
@@ -119,7 +119,7 @@ class _GatedMessage(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         value, opened, message = ctx.saved_tensors
         through = grad * opened
         grad_gates = grad.new_empty(len(grad), 2 * grad.shape[1])

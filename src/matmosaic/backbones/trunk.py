@@ -49,6 +49,11 @@ def make_table(
     InvalidParameterError
         If a given table was built with other settings.
     """
+    if not backbone.supports_weights and backbone.graph_settings.ties != "reference":
+        raise InvalidParameterError(
+            f"{type(backbone).__name__} weighs no bonds, as ties={backbone.graph_settings.ties!r} needs. "
+            "Give it graph_settings=GraphSettings(ties='reference')."
+        )
     compressed = compress and backbone.supports_weights
     if isinstance(X, GraphTable):
         _check_table(X, backbone)

@@ -6,7 +6,7 @@ import hashlib
 import math
 import warnings
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from matmosaic.exceptions import (
     InterruptedFitWarning,
     InvalidParameterError,
     InvalidTargetsError,
+    UnusableRowsWarning,
 )
 from matmosaic.graphs import GraphTable
 from matmosaic.learning import (
@@ -33,7 +34,7 @@ from matmosaic.learning import (
     make_net,
 )
 from matmosaic.learning.sampling import balancing_probabilities
-from matmosaic.structures import as_structures, structure_arrays, structure_hash
+from matmosaic.structures import as_structures, structure_arrays, structure_hash, usable_structures
 
 if TYPE_CHECKING:
     from skorch import NeuralNet
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 HISTORY = ("epoch", "train_loss", "valid_loss", "valid_mae", "dur")
 # Below this a mean and a standard deviation of the labels say nothing.
 MIN_TRAINING_ROWS = 2
+ROWS_NAMED = 10
 # Hexadecimal digits: 48 bits tell 10^5 structures apart and keep cards small.
 FINGERPRINT_LENGTH = 12
 
@@ -60,6 +62,8 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
 
     Subclasses have the parameters used below in their constructor, and write :meth:`_backbone`.
     """
+
+    net_: NeuralNet
 
     @abstractmethod
     def _backbone(self) -> tuple[Backbone, ModuleCard | None]:
@@ -94,6 +98,9 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         """
         check_parameters(self.get_params(deep=False))
         device = resolve_device(self.device)
+        # If this fit fails half-way, the last one's network must not be left beside this one's scale.
+        if hasattr(self, "net_"):
+            del self.net_
         with seeded(self.random_state, device) as rng, device_memory(self.batch_size):
             backbone, self.module_card_ = self._backbone()
             self.unfrozen_ = unfreeze(backbone, self._unfrozen())
@@ -110,13 +117,16 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         self._fingerprints = _fingerprints(rows)
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, *, on_error: Literal["raise", "nan"] = "raise") -> np.ndarray:
         """Predict the property of structures.
 
         Parameters
         ----------
         X : structures or GraphTable, length n_structures
             As in :meth:`fit`.
+        on_error : {"raise", "nan"}, default="raise"
+            What becomes of rows that cannot be used (disordered, unreadable, with unknown elements): an
+            error that names them, or NaN in their places and a warning.
 
         Returns
         -------
@@ -124,12 +134,38 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             In the unit of the labels.
         """
         check_is_fitted(self, "net_")
+        if on_error not in ("raise", "nan"):
+            raise InvalidParameterError(f"'on_error' must be 'raise' or 'nan'. Got {on_error!r}.")
+        if on_error == "nan" and not isinstance(X, GraphTable):
+            return self._predict_usable(X)
         model = self.net_.module_
         device = next(model.parameters()).device
         with device_memory(self.batch_size):
             table = self._table(X, model.backbone).to(device)
             scaled = model.predict(table, batch_size=self.batch_size)
         return self.scale_.unscale(scaled[:, 0].cpu().numpy().astype(float))
+
+    def _predict_usable(self, X: Any) -> np.ndarray:
+        """Predict the rows that can be used, and put NaN in the places of the others."""
+        structures, rows = usable_structures(X)
+        known = self.net_.module_.backbone.elements()
+        if known is not None:
+            usable = [known.issuperset(structure_arrays(one).numbers) for one in structures]
+            structures = [one for one, good in zip(structures, usable, strict=True) if good]
+            rows = rows[np.array(usable, dtype=bool)]
+        predictions = np.full(len(X), np.nan)
+        if structures:
+            predictions[rows] = self.predict(structures)
+        bad = np.flatnonzero(np.isnan(predictions))
+        if len(bad):
+            named = ", ".join(f"X[{row}]" for row in bad[:ROWS_NAMED])
+            warnings.warn(
+                f"{len(bad)} of {len(X)} rows cannot be used and are NaN: {named}"
+                f"{', ...' if len(bad) > ROWS_NAMED else ''}; on_error='raise' says why.",
+                UnusableRowsWarning,
+                stacklevel=3,
+            )
+        return predictions
 
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn that ``X`` is no numeric array."""
@@ -272,7 +308,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
                 f"The training loss is not finite from epoch {diverged[0] + 1} on. Lower 'learning_rate' "
                 f"(now {self.learning_rate:g}) or 'backbone_learning_rate', and look for outliers in 'y'.",
                 DivergedFitWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
 

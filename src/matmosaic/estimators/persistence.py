@@ -233,7 +233,7 @@ def load_estimator(directory: str | PathLike[str], *, device: str | None = None)
             **(parameters if device is None else parameters | {"device": device})
         )
         estimator._restore(document, PretrainedModule.from_files(contents, source=path))
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise ModuleFormatError(
             f"{path / ESTIMATOR_FILE} lacks a field or has one too many ({error!r}); "
             "save the estimator again."
@@ -268,7 +268,9 @@ def _plain(value: Any) -> Any:
 def _from_json(value: Any, directory: Path) -> Any:
     if not isinstance(value, dict):
         return value
-    ((kind, content),) = value.items()
+    kind: str
+    content: Any
+    kind, content = next(iter(value.items())) if len(value) == 1 else ("", None)
     if kind == "graph_settings":
         return GraphSettings.from_dict(content)
     if kind == "start":

@@ -33,7 +33,7 @@ class GraphSettings:
     tolerance : float, default=1e-4
         Distances of one structure that differ by less than this many Å are taken for equal, and
         replaced by their mean: symmetry-equivalent bonds become exactly equal. No distance moves by
-        more than five times as much.
+        more than five times as much in practice.
 
     Examples
     --------

@@ -110,6 +110,7 @@ class GraphTable:
         GraphTable
             Floating-point fields have torch's default dtype.
         """
+        compressed = compressed and getattr(settings, "supports_weights", True)
         settings = getattr(settings, "graph_settings", settings) or GraphSettings()
         graphs = build_graphs(structures, settings, compressed=compressed, n_jobs=n_jobs, memory=memory)
         return cls.from_graphs(graphs, settings=settings, compressed=compressed)

@@ -1,7 +1,7 @@
 """Structures: the one gate for what users pass as ``X``, and plain arrays of what passed it."""
 
 from matmosaic.structures.arrays import StructureArrays, structure_arrays, structure_hash
-from matmosaic.structures.gate import as_structures, describe_row, to_object_array
+from matmosaic.structures.gate import as_structures, describe_row, to_object_array, usable_structures
 
 __all__ = [
     "StructureArrays",
@@ -10,4 +10,5 @@ __all__ = [
     "structure_arrays",
     "structure_hash",
     "to_object_array",
+    "usable_structures",
 ]

@@ -58,6 +58,32 @@ def as_structures(X: Any) -> list[Structure | Molecule]:
     return structures
 
 
+def usable_structures(X: Any) -> tuple[list[Structure | Molecule], np.ndarray]:
+    """Return the structures of the rows that can be used, and which rows these are.
+
+    Parameters
+    ----------
+    X : structures, length n_structures
+        As `as_structures` takes them.
+
+    Returns
+    -------
+    structures : list of Structure or Molecule, length n_usable
+        What could be read.
+    rows : ndarray of int64, shape (n_usable,)
+        Their numbers in ``X``.
+    """
+    structures, rows = [], []
+    for index, row in enumerate(_rows(X)):
+        try:
+            structures += read_rows([row], describe_row)
+            rows.append(index)
+        except InvalidStructuresError:
+            continue
+    _check_one_kind(structures)
+    return structures, np.array(rows, dtype=np.int64)
+
+
 def read_rows(
     rows: Iterable[Any], describe: Callable[[int, Structure | Molecule | None], str]
 ) -> list[Structure | Molecule]:
