@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,10 @@ def missing(data: Path) -> bool:
     """Say that the data are absent, if they are."""
     absent = not (data / "moe" / "splits.json").exists()
     if absent:
-        print(f"skipped: there is no {data / 'moe' / 'splits.json'}; name the folder with --data")
+        print(
+            f"skipped: there is no {data / 'moe' / 'splits.json'}; name the folder with --data",
+            file=sys.stderr,
+        )
     return absent
 
 
@@ -64,22 +70,31 @@ def published_module(data: Path, name: str = "mp_eform") -> Any:
     return import_cgcnn(data / "moe" / "extractors" / f"{name}.pth.tar")
 
 
-def report(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Print rows as a Markdown table with the machine below it, or as one JSON document."""
-    machine = {
-        "machine": platform.machine(),
-        "system": platform.system(),
+def circumstances() -> dict[str, Any]:
+    """Return when, how and on what the figures were measured."""
+    import torch
+
+    return {
+        "date": datetime.date.today().isoformat(),
+        "command": " ".join(["python", *sys.argv]),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
         "python": platform.python_version(),
+        "torch": torch.__version__,
     }
+
+
+def report(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print rows as a Markdown table with the circumstances below it, or as one JSON document."""
     if as_json:
-        print(json.dumps({**machine, "rows": rows}))
+        print(json.dumps({**circumstances(), "rows": rows}))
         return
     names = list(rows[0])
     print("| " + " | ".join(names) + " |")
     print("|" + "---|" * len(names))
     for row in rows:
         print("| " + " | ".join(_shown(row[name]) for name in names) + " |")
-    print("\n" + ", ".join(machine.values()))
+    print("\n" + ", ".join(f"{name}: {value}" for name, value in circumstances().items()))
 
 
 def _shown(value: Any) -> str:

@@ -4,13 +4,16 @@ Chang, Wang, Ertekin, npj Comput. Mater. 8, 242 (2022), DOI 10.1038/s41524-022-0
 splits for five seeds, published with the paper's code. Settings are the paper's (Table 6 and its
 code): batches of 250, Adam with 0.01 for head and scratch and 0.005 for the last convolution, a
 cosine schedule over 1,000 epochs, patience 500 on the validation error, a head 64-32-32-1.
-Frozen layers are in evaluation mode, head and backbone of the best validation epoch are tested
-together, and labels are scaled on the training rows alone.
 
     python benchmarks/moe_tables.py --methods constant,scratch,transfer \
         --tasks jarvis_2d_exfoliation,piezoelectric_tensor,mp_phonons --seeds 5 --json
 
-Results are kept in ``--results``; a run that was stopped continues where it was.
+What differs from the published code: frozen layers are in evaluation mode, head and backbone of the best
+validation epoch are tested together, labels are scaled on the training rows alone, and a transferred
+head sees standardised features (docs/decisions/0010). Scratch uses Adam, as the paper says.
+
+Results are kept in ``--results``; a run that was stopped continues where it was. Delete that file after
+a change of the code.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import load_splits, load_task, missing, parser, published_module
+from common import circumstances, load_splits, load_task, missing, parser, published_module
 
 PUBLISHED = {  # The paper's Table 3: single-task learning and transfer from MP formation energies.
     "expt_eform": {"scratch": 0.114, "transfer": 0.102},
@@ -128,11 +131,11 @@ def main() -> int:
     if missing(arguments.data):
         return 0
     rows = collect(arguments)
-    print(
-        json.dumps({"protocol": {**PROTOCOL, "max_epochs": arguments.epochs}, "rows": rows})
-        if arguments.json
-        else table(rows)
-    )
+    facts = {**circumstances(), **PROTOCOL, "max_epochs": arguments.epochs}
+    if arguments.json:
+        print(json.dumps({**facts, "rows": rows}))
+    else:
+        print(table(rows), "\n\n", ", ".join(f"{name}: {value}" for name, value in facts.items()), sep="")
     return 0
 
 

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from matmosaic import GraphSettings, GraphTable, TransferRegressor
+from matmosaic import GraphTable, TransferRegressor
 from matmosaic.datasets import load_alloys
 
 structures, y = load_alloys("shear_modulus", return_X_y=True)
-settings = GraphSettings()
-compressed = GraphTable.from_structures(structures, settings)
-full = GraphTable.from_structures(structures, settings, compressed=False)
+compressed = GraphTable.from_structures(structures)
+full = GraphTable.from_structures(structures, compressed=False)
 print(compressed)
 print(full)
 print(f"bonds shrink {full.n_bonds / compressed.n_bonds:.1f}x")

@@ -9,11 +9,14 @@ are. A path to it is a reference everywhere.
 import tempfile
 from pathlib import Path
 
+from sklearn.utils import shuffle
+
 from matmosaic import TransferRegressor, load_module
 from matmosaic.datasets import load_alloys
 from matmosaic.modules import DirectoryStore
 
-structures, y = load_alloys("bulk_modulus", return_X_y=True)
+# Rows are ordered by prototype.
+structures, y = shuffle(*load_alloys("bulk_modulus", return_X_y=True), random_state=0)
 source = TransferRegressor(backbone_options={"width": 16, "n_convolutions": 2}, max_epochs=20, random_state=0)
 source.fit(structures[:400], y[:400])
 
@@ -35,7 +38,7 @@ with tempfile.TemporaryDirectory() as folder:
 
     path = Path(folder) / "my-bulk-modulus"
     print(load_module(path).predict(structures[:3]), y[:3])
-    scarce, labels = load_alloys("shear_modulus", return_X_y=True)
+    scarce, labels = shuffle(*load_alloys("shear_modulus", return_X_y=True), random_state=0)
     model = TransferRegressor(path, unfrozen="all", max_epochs=20, random_state=0)
     model.fit(scarce[:100], labels[:100])
     print(f"R2 {model.score(scarce[100:], labels[100:]):.2f}")

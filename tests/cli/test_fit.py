@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -177,3 +179,9 @@ def test_every_method_that_trains_a_network_can_be_saved():
     networks = [method for method in METHODS.values() if method.trains_network]
     assert {method.name for method in networks} == {"scratch", "transfer"}
     assert all(name == method.name for name, method in METHODS.items())
+
+
+def test_card_of_the_model_names_target_and_unit(fit, tmp_path):
+    fit("--unit", "GPa")
+    card = json.loads((tmp_path / "model" / "card.json").read_text(encoding="utf-8"))
+    assert (card["target"], card["unit"]) == (TARGET, "GPa")

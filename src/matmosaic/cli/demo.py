@@ -145,5 +145,7 @@ def _next_steps(scored: list[Scored]) -> str:
         "  matmosaic evaluate DATA --target COLUMN --estimators scratch,ridge,transfer "
         "--unfrozen all --cv 5\n"
         f"  matmosaic fit DATA --target COLUMN {module}--unfrozen all -o my-model\n"
-        "  matmosaic predict my-model NEW_DATA -o predictions.csv"
+        "  matmosaic predict my-model NEW_DATA -o predictions.csv\n"
+        "Bundled modules know Ag, Au, Cu, Ni, Pd and Pt. For other elements, start from published weights\n"
+        "(matmosaic modules import --help) or from your own (matmosaic pretrain --help)."
     )

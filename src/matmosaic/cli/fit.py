@@ -66,7 +66,9 @@ def run(arguments: argparse.Namespace) -> Result:
     if interrupted and estimator.history_.empty:
         raise KeyboardInterrupt  # nothing was learnt that could be saved
     # Where it was trained says nothing about where it will be used.
-    estimator.set_params(device="auto").save(arguments.output, overwrite=arguments.overwrite)
+    estimator.set_params(device="auto").save(
+        arguments.output, target=arguments.target, unit=data.unit or "unknown", overwrite=arguments.overwrite
+    )
     document = {
         "model": arguments.output,
         "estimator": method.name,

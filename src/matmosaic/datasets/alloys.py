@@ -65,7 +65,8 @@ def load_alloys(
     """Load ordered alloys of Ag, Au, Cu, Ni, Pd and Pt with one computed property.
 
     Rows without the property are left out. Several rows are one crystal at different strains:
-    pass ``frame["crystal"]`` as ``groups`` to a splitter to keep them together.
+    pass ``frame["crystal"]`` as ``groups`` to a splitter to keep them together. Rows are ordered by
+    prototype: shuffle them before cutting off a part.
 
     Parameters
     ----------

@@ -106,16 +106,25 @@ class SavableRegressor(GraphRegressor):
             return []
         return [{"name": "MAE", "value": best, "unit": unit, "split": "validation"}]
 
-    def save(self, directory: str | PathLike[str], *, overwrite: bool = False) -> None:
+    def save(
+        self,
+        directory: str | PathLike[str],
+        *,
+        target: str = "y",
+        unit: str = "unit of y",
+        overwrite: bool = False,
+    ) -> None:
         """Write the fitted estimator into a directory, all or nothing, without pickle.
 
         ``callbacks`` and a ``random_state`` that is no int are not saved. The directory is also a
-        module, of target ``"y"``.
+        module.
 
         Parameters
         ----------
         directory : str or path-like
             Directory to create.
+        target, unit : str
+            What the labels were, for the module's card, such as ``"bulk modulus"`` and ``"GPa"``.
         overwrite : bool, default=False
             Replace an estimator that is there.
 
@@ -125,7 +134,7 @@ class SavableRegressor(GraphRegressor):
             If the directory holds something, or if writing fails; nothing half-written is left.
         """
         path = Path(directory).absolute()
-        contents = self.to_module(name="estimator", target="y", unit="unit of y").to_files()
+        contents = self.to_module(name="estimator", target=target, unit=unit).to_files()
         if isinstance(self.module, PretrainedModule):
             contents |= {START_PREFIX + name: content for name, content in self.module.to_files().items()}
         contents[ESTIMATOR_FILE] = json.dumps(self._to_dict(), indent=1).encode()
