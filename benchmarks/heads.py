@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 from common import load_splits, load_task, missing, parser, published_module, report
+from moe_tables import run
 
 from matmosaic import TransferRegressor
 from matmosaic.learning import RegressionModel
@@ -22,12 +23,9 @@ def errors(
     module: Any, task: tuple[list[Any], np.ndarray], split: dict[str, list[int]], seed: int, epochs: int
 ) -> tuple[float, float]:
     """Return the test error and the best validation error of one fit."""
-    structures, y = task
-    some = {part: [structures[row] for row in rows] for part, rows in split.items()}
     model = TransferRegressor(module, max_epochs=epochs, random_state=seed)
-    model.fit(some["train"], y[split["train"]], X_val=some["val"], y_val=y[split["val"]])
-    test = float(np.abs(model.predict(some["test"]) - y[split["test"]]).mean())
-    return test, float(model.history_["valid_mae"].min())
+    row = run("transfer", *task, split, model)
+    return row["mae"], float(model.history_["valid_mae"].min())
 
 
 def main() -> None:
