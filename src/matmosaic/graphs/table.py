@@ -204,35 +204,21 @@ class GraphTable:
         torch_geometric.data.Batch
             With ``batch`` and ``ptr`` as PyG has them, on the table's device.
         """
-        fields, taken = self._gather(torch.as_tensor(rows, dtype=torch.long, device=self.device))
-        if "edge_index" in fields:
-            fields["edge_index"] = fields["edge_index"] + taken["bond"].spread(taken["atom"].pointer[:-1])
-        batch = Batch(_base_cls=Data, **fields)
-        n_rows = len(taken["atom"].count)
-        batch.batch = taken["atom"].spread(torch.arange(n_rows, device=self.device))
-        batch.ptr = taken["atom"].pointer
-        _describe(batch, {level: one.pointer for level, one in taken.items()}, n_rows)
-        return batch
+        return self.at(rows).batch()
+
+    def at(self, rows: Sequence[int] | np.ndarray | Tensor) -> Selection:
+        """Return where the graphs of some rows are, to gather from fields that lie beside this table."""
+        return Selection(self, torch.as_tensor(rows, dtype=torch.long, device=self.device))
 
     def __getitem__(self, rows: Any) -> GraphTable:
         """Return the table of some rows: a slice, a mask or row numbers."""
         if isinstance(rows, tuple):  # scikit-learn indexes arrays with ``(rows, ...)``.
             rows = rows[0]
         chosen = np.ascontiguousarray(np.arange(len(self))[rows]).reshape(-1)  # torch takes no stride < 0
-        index = torch.as_tensor(chosen, device=self.device)
-        fields, taken = self._gather(index)
-        pointers = {level: one.pointer for level, one in taken.items()}
+        selection = self.at(chosen)
+        pointers = {level: one.pointer for level, one in selection.taken.items()}
+        fields = {name: selection.gather(name, values) for name, values in self.fields.items()}
         return GraphTable(pointers, fields, settings=self.settings, compressed=self.compressed)
-
-    def _gather(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, _Rows]]:
-        """Return the fields of some structures, and where their rows are at each level."""
-        taken = {level: _Rows(pointer, rows) for level, pointer in self.pointers.items()}
-        fields = {}
-        for name, values in self.fields.items():
-            level = FIELD_LEVELS[name]
-            index = rows if level == "structure" else taken[level].index
-            fields[name] = values.index_select(values.dim() - 1 if name == "edge_index" else 0, index)
-        return fields, taken
 
     def save(self, path: str | Path) -> None:
         """Write the table to one safetensors file, all or nothing."""
@@ -286,6 +272,42 @@ class GraphTable:
             f"GraphTable({len(self)} structures, {self.n_atoms} atoms, {self.n_bonds} bonds, {kind}, "
             f"fields={sorted(self.fields)}, device={str(self.device)!r})"
         )
+
+
+class Selection:
+    """Some rows of a table, at every level.
+
+    Parameters
+    ----------
+    table : GraphTable
+        What is selected from.
+    rows : LongTensor of shape (n_rows,)
+        In any order; repeats are allowed.
+    """
+
+    def __init__(self, table: GraphTable, rows: Tensor) -> None:
+        self.table = table
+        self.rows = rows
+        self.taken = {level: _Rows(pointer, rows) for level, pointer in table.pointers.items()}
+
+    def gather(self, name: str, values: Tensor) -> Tensor:
+        """Return the part of a field's values, of as many rows as the table's, that is selected."""
+        level = FIELD_LEVELS[name]
+        index = self.rows if level == "structure" else self.taken[level].index
+        return values.index_select(values.dim() - 1 if name == "edge_index" else 0, index)
+
+    def batch(self) -> Batch:
+        """Return the selected graphs as a PyG batch."""
+        fields = {name: self.gather(name, values) for name, values in self.table.fields.items()}
+        atoms = self.taken["atom"]
+        if "edge_index" in fields:
+            fields["edge_index"] = fields["edge_index"] + self.taken["bond"].spread(atoms.pointer[:-1])
+        batch = Batch(_base_cls=Data, **fields)
+        n_rows = len(self.rows)
+        batch.batch = atoms.spread(torch.arange(n_rows, device=self.rows.device))
+        batch.ptr = atoms.pointer
+        _describe(batch, {level: one.pointer for level, one in self.taken.items()}, n_rows)
+        return batch
 
 
 class _Rows:
