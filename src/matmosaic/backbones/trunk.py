@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def make_table(
         table = X
     else:
         table = GraphTable.from_structures(X, backbone, compressed=compressed, n_jobs=n_jobs, memory=memory)
-    _check_elements(table, backbone.elements())
+    check_elements(table, backbone.elements())
     return table
 
 
@@ -77,7 +77,8 @@ def _check_table(table: GraphTable, backbone: Backbone) -> None:
         )
 
 
-def _check_elements(table: GraphTable, known: frozenset[int] | None) -> None:
+def check_elements(table: GraphTable, known: frozenset[int] | None, *, name: str = "the backbone") -> None:
+    """Raise UnsupportedElementError, with rows, if a table holds atomic numbers that are not known."""
     if known is None:
         return
     z = table.fields["z"].cpu().numpy()
@@ -86,9 +87,8 @@ def _check_elements(table: GraphTable, known: frozenset[int] | None) -> None:
         rows = np.unique(np.searchsorted(table.pointers["atom"].cpu().numpy(), bad, side="right") - 1)
         named = ", ".join(f"X[{row}]" for row in rows[:ROWS_NAMED])
         raise UnsupportedElementError(
-            f"{named}{' ...' if len(rows) > ROWS_NAMED else ''} ({len(rows)} rows) hold elements that the "
-            f"backbone has no descriptors for: atomic numbers {sorted(set(z[bad].tolist()))}. Remove these "
-            "rows."
+            f"{named}{' ...' if len(rows) > ROWS_NAMED else ''} ({len(rows)} rows) hold elements that {name} "
+            f"has no descriptors for: atomic numbers {sorted(set(z[bad].tolist()))}. Remove these rows."
         )
 
 
@@ -120,10 +120,50 @@ def trunk_table(backbone: Backbone, table: GraphTable, *, batch_size: int = 256)
     if depth == 0:
         return table
     whole = depth == len(backbone.stages)
-    names = ("u",) if whole else FEATURES
-    outputs = [_features(graph, names) for graph in _run(backbone, table, batch_size, depth)]
-    features = {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
+    features = trunk_features(backbone, table, batch_size=batch_size)
     return table.with_features(keep=() if whole else None, **features)
+
+
+def trunk_features(
+    backbone: Backbone,
+    table: GraphTable,
+    *,
+    batch_size: int = 256,
+    empty: Callable[..., Tensor] = torch.empty,
+) -> dict[str, Tensor]:
+    """Run the frozen trunk once over a table and return what it adds for the tail.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        With its trainable parameters already chosen.
+    table : GraphTable
+        Of length n_structures.
+    batch_size : int, default=256
+        Structures per forward pass.
+    empty : callable, default=torch.empty
+        Makes the tensors that are filled, of a shape, ``dtype=`` and ``device=``.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``x``, ``edge_attr`` and ``u``, as far as the trunk sets them; after a whole backbone ``u`` alone.
+    """
+    depth = trunk_depth(backbone)
+    names = ("u",) if depth == len(backbone.stages) else FEATURES
+    features: dict[str, Tensor] = {}
+    filled = dict.fromkeys(names, 0)
+    for graph in _run(backbone, table, batch_size, depth):
+        for name in names:
+            if name not in graph:
+                continue
+            part = graph[name]
+            if name not in features:
+                shape = (table.n_rows(name), *part.shape[1:])
+                features[name] = empty(shape, dtype=part.dtype, device=part.device)
+            features[name][filled[name] : filled[name] + len(part)] = part
+            filled[name] += len(part)
+    return features
 
 
 def structure_features(
@@ -155,14 +195,11 @@ def structure_features(
 
 
 @torch.no_grad()
-def _run(backbone: Backbone, table: GraphTable, batch_size: int, depth: int | None) -> list[Data]:
+def _run(backbone: Backbone, table: GraphTable, batch_size: int, depth: int | None) -> Iterator[Data]:
     mode = backbone.training
     backbone.eval()
     try:
-        return [backbone(table.select(rows), stop=depth) for rows in batches(len(table), batch_size)]
+        for rows in batches(len(table), batch_size):
+            yield backbone(table.select(rows), stop=depth)
     finally:
         backbone.train(mode)
-
-
-def _features(graph: Data, names: tuple[str, ...]) -> dict[str, Tensor]:
-    return {name: graph[name] for name in names if name in graph}

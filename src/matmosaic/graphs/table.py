@@ -152,6 +152,11 @@ class GraphTable:
         """Number of rows of the bond fields."""
         return int(self.pointers["bond"][-1])
 
+    def n_rows(self, name: str) -> int:
+        """Return the number of rows that a field of this name has."""
+        level = FIELD_LEVELS[name]
+        return len(self) if level == "structure" else int(self.pointers[level][-1])
+
     @property
     def device(self) -> torch.device:
         """Where the table lies."""
