@@ -1,0 +1,263 @@
+import cvxpy
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from sklearn.neighbors import KNeighborsRegressor
+
+from matmosaic.exceptions import InvalidParameterError, InvalidTargetsError, MatmosaicError
+from matmosaic.learning.proxy import knn_proxy, proxy_weights
+
+
+@pytest.fixture
+def features(rng):
+    """Positive, like those behind a softplus."""
+    return np.log1p(np.exp(rng.normal(size=(40, 6))))
+
+
+@pytest.fixture
+def y(rng):
+    return rng.normal(3, 2, 40)
+
+
+def loop(features, y, *, n_neighbors, temperature, weight):
+    """The same by one row after the other."""
+    predicted = []
+    for row in range(len(y)):
+        others = [other for other in range(len(y)) if other != row]
+        cosine = {
+            other: features[row]
+            @ features[other]
+            / np.sqrt((features[row] ** 2).sum() * (features[other] ** 2).sum())
+            for other in others
+        }
+        nearest = sorted(others, key=lambda other: -cosine[other])[:n_neighbors]
+        shares = [weight[other] * np.exp(cosine[other] / temperature) for other in nearest]
+        predicted.append(np.average(y[nearest], weights=shares))
+    return np.array(predicted)
+
+
+def error_of(weights, predictions, y, row_weight=None):
+    return np.average((weights @ predictions - y) ** 2, weights=row_weight)
+
+
+# --- nearest neighbours ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 5, 39, 100])
+@pytest.mark.parametrize("temperature", [0.02, 0.2, 5.0])
+def test_proxy_is_that_of_a_loop(features, y, rng, n_neighbors, temperature):
+    weight = rng.uniform(0.1, 3, 40)
+    options = {"n_neighbors": n_neighbors, "temperature": temperature, "weight": weight}
+    predicted = knn_proxy(features, y, standardise=False, **options)
+    np.testing.assert_allclose(predicted, loop(features, y, **options))
+
+
+def test_proxy_agrees_with_scikit_learn(features, y):
+    def share(distances):
+        return np.exp((1 - distances) / 0.2)
+
+    predicted = knn_proxy(features, y, standardise=False)
+    for row in range(len(y)):
+        others = np.arange(len(y)) != row
+        model = KNeighborsRegressor(5, metric="cosine", weights=share).fit(features[others], y[others])
+        assert predicted[row] == pytest.approx(model.predict(features[[row]])[0])
+
+
+def test_standardised_features_are_the_default(features, y):
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+    np.testing.assert_allclose(knn_proxy(features, y), knn_proxy(scaled, y, standardise=False))
+    np.testing.assert_allclose(knn_proxy(features, y), knn_proxy(7 + 3 * features, y))
+    assert not np.allclose(knn_proxy(features, y), knn_proxy(features, y, standardise=False))
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 39, 40, 41])
+def test_blocks_change_nothing(features, y, block_size):
+    np.testing.assert_allclose(
+        knn_proxy(features, y, block_size=block_size), knn_proxy(features, y, block_size=1000), rtol=1e-12
+    )
+
+
+def test_own_label_is_not_used(features, y):
+    changed = y.copy()
+    changed[3] = 1e6
+    assert knn_proxy(features, changed)[3] == knn_proxy(features, y)[3]
+
+
+def test_order_of_rows_does_not_matter_even_with_duplicates(features, y, rng):
+    features = np.repeat(features[:10], 4, axis=0)  # three twins and ties for the other two places
+    order = rng.permutation(40)
+    for standardise in (False, True):
+        predicted = knn_proxy(features, y, standardise=standardise)
+        shuffled = knn_proxy(features[order], y[order], standardise=standardise)
+        np.testing.assert_allclose(shuffled, predicted[order])
+
+
+def test_ties_are_not_broken_by_rounding(features, y, rng):
+    features = np.repeat(features[:4], 10, axis=0)  # nine twins for five places
+    scaled = features * rng.uniform(0.1, 10, (40, 1))  # the same directions, but for the last digits
+    expected = knn_proxy(features, y, standardise=False)
+    np.testing.assert_allclose(knn_proxy(scaled, y, standardise=False), expected)
+
+
+def test_ties_share_the_places():
+    features = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 2.0], [0.0, 3.0]])
+    y = np.array([0.0, 1.0, 2.0, 3.0, 7.0])
+    predicted = knn_proxy(features, y, n_neighbors=2, temperature=1.0, standardise=False)
+    assert predicted[0] == pytest.approx((np.e * 1 + 4) / (np.e + 1))  # the twin, and the three others' mean
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_features_that_say_nothing_give_the_mean_of_the_others(y, standardise):
+    for features in (np.zeros((40, 3)), np.full((40, 3), 0.1)):
+        predicted = knn_proxy(features, y, standardise=standardise)
+        np.testing.assert_allclose(predicted, (y.sum() - y) / 39)
+
+
+def test_row_of_zeros(features, y):
+    features[4] = 0
+    predicted = knn_proxy(features, y, standardise=False)
+    assert predicted[4] == pytest.approx(np.delete(y, 4).mean())
+    np.testing.assert_allclose(
+        np.delete(predicted, 4), knn_proxy(np.delete(features, 4, axis=0), np.delete(y, 4), standardise=False)
+    )
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 5, 6])
+def test_few_rows_use_all_others(features, y, n_rows):
+    features, y = features[:n_rows], y[:n_rows]
+    predicted = knn_proxy(features, y, n_neighbors=5, temperature=1e9)
+    np.testing.assert_allclose(predicted, (y.sum() - y) / (n_rows - 1), rtol=1e-6)
+
+
+def test_low_temperature_gives_the_nearest_label(features, y):
+    np.testing.assert_allclose(
+        knn_proxy(features, y, temperature=1e-9), knn_proxy(features, y, n_neighbors=1)
+    )
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_rows_of_weight_zero_are_absent(features, y, standardise):
+    weight = np.ones(40)
+    weight[::3] = 0
+    used = weight > 0
+    predicted = knn_proxy(features, y, weight=weight, standardise=standardise)
+    alone = knn_proxy(features[used], y[used], standardise=standardise)
+    np.testing.assert_allclose(predicted[used], alone)
+    assert np.isfinite(predicted).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_neighbors": 0}, "'n_neighbors' must be above 0. Got 0"),
+        ({"temperature": 0.0}, "'temperature' must be above 0"),
+        ({"temperature": np.nan}, "'temperature' must be above 0. Got nan"),
+        ({"block_size": -1}, "'block_size' must be above 0"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_bad_parameters(features, y, options, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        knn_proxy(features, y, **options)
+
+
+def test_features_that_are_not_finite(features, y):
+    features[2, 1] = np.nan
+    with pytest.raises(InvalidParameterError, match=r"features\[2, 1\]=nan \(1 values\)"):
+        knn_proxy(features, y)
+
+
+def test_one_row_has_no_neighbour(features, y):
+    with pytest.raises(InvalidTargetsError, match="at least 2 rows .* Got 1. Give more rows"):
+        knn_proxy(features[:1], y[:1])
+    with pytest.raises(InvalidTargetsError, match="Got 1"):
+        knn_proxy(features, y, weight=np.arange(40) == 3)
+
+
+# --- weights of modules ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_modules", [2, 6])
+def test_weights_are_those_of_scipy(y, rng, n_modules, weighted):
+    predictions = y + rng.normal(size=(n_modules, 40)) * rng.uniform(0.5, 2, (n_modules, 1))
+    row_weight = rng.uniform(0, 2, 40) if weighted else None
+    found = minimize(
+        error_of,
+        np.full(n_modules, 1 / n_modules),
+        (predictions, y, row_weight),
+        method="SLSQP",
+        bounds=[(0, 1)] * n_modules,
+        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
+        options={"ftol": 1e-15, "maxiter": 1000},
+    )
+    weights = proxy_weights(predictions, y, weight=row_weight)
+    np.testing.assert_allclose(weights, found.x, atol=1e-5)  # SLSQP's gradients are differences
+    assert error_of(weights, predictions, y, row_weight) <= found.fun * (1 + 1e-9)
+
+
+def test_two_modules_by_hand():
+    """Errors of +1 and -3 in every row cancel at weights of 3/4 and 1/4."""
+    weights = proxy_weights(np.array([[2.0, 5.0], [-2.0, 1.0]]), np.array([1.0, 4.0]))
+    np.testing.assert_allclose(weights, [0.75, 0.25], atol=1e-6)
+
+
+def test_optimality(y, rng):
+    """No module's error falls if weight moves to it."""
+    predictions = 0.5 * y + rng.normal(size=(18, 40))
+    weights = proxy_weights(predictions, y)
+    slopes = (predictions - y) @ (weights @ predictions - y) / 40
+    assert slopes[weights > 1e-6] == pytest.approx(slopes.min(), rel=1e-6)
+    assert 1 < (weights > 1e-6).sum() < 18
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_module_that_is_right_gets_all_weight(y, rng, unit):
+    predictions = np.vstack([y + rng.normal(size=(4, 40)), y])
+    np.testing.assert_allclose(proxy_weights(unit * predictions, unit * y), [0, 0, 0, 0, 1], atol=1e-6)
+
+
+def test_weights_are_a_mixture(y, rng):
+    weights = proxy_weights(y + rng.normal(size=40) + 0.1 * rng.normal(size=(18, 40)), y)
+    assert weights.sum() == pytest.approx(1, abs=1e-15)
+    assert weights.min() >= 0
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0], ids=["right", "wrong"])
+def test_equal_modules_share(y, offset):
+    np.testing.assert_allclose(proxy_weights(np.stack([y, y, y]) + offset, y), 1 / 3, atol=1e-6)
+
+
+def test_one_module(y):
+    assert proxy_weights(np.zeros((1, 40)), y) == pytest.approx([1])
+
+
+def test_row_weights_are_repetitions(y, rng):
+    predictions, row_weight = y + rng.normal(size=(3, 40)), rng.integers(0, 4, 40)
+    repeated = proxy_weights(np.repeat(predictions, row_weight, axis=1), np.repeat(y, row_weight))
+    np.testing.assert_allclose(proxy_weights(predictions, y, weight=row_weight), repeated, atol=1e-6)
+
+
+def test_more_modules_than_rows(rng):
+    """Labels amid the predictions are met exactly, by more than one mixture."""
+    predictions, labels = rng.normal(size=(30, 4)), np.zeros(4)
+    assert error_of(proxy_weights(predictions, labels), predictions, labels) < 1e-10
+
+
+def test_predictions_that_are_not_finite(y):
+    with pytest.raises(InvalidParameterError, match=r"predictions\[1, 0\]=inf"):
+        proxy_weights(np.array([[1.0], [np.inf]]), y[:1])
+
+
+@pytest.mark.parametrize("how", ["raises", "gives up"])
+def test_solver_that_fails(y, rng, how, monkeypatch):
+    def solve(problem, **options):
+        if how == "raises":
+            raise cvxpy.SolverError("out of luck")
+        problem._status = "user_limit"
+
+    monkeypatch.setattr(cvxpy.Problem, "solve", solve)
+    with pytest.raises(
+        MatmosaicError, match=r"no weights of the modules: (out of luck|user_limit)\. Leave out"
+    ):
+        proxy_weights(rng.normal(size=(3, 40)), y)
