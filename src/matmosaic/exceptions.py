@@ -95,6 +95,10 @@ class DivergedFitWarning(MatmosaicWarning):
     """The loss stopped being finite; predictions are unusable or those of an early epoch."""
 
 
+class TrunkMemoryWarning(MatmosaicWarning):
+    """The outputs of frozen layers do not fit into memory and are computed anew in each step."""
+
+
 def suggest(name: str, valid: Iterable[str], *, what: str) -> str:
     """Return a sentence that lists the valid names and guesses the one that was meant.
 

@@ -13,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 from torch import nn
 from torch.nn.functional import mse_loss, sigmoid, softplus
 
-from matmosaic.backbones import structure_features
+from matmosaic.backbones import cgcnn, structure_features
 from matmosaic.backbones.cgcnn import CGCNN, element_table
 from matmosaic.exceptions import UnsupportedElementError
 from matmosaic.graphs import GraphSettings, GraphTable
@@ -122,6 +122,28 @@ def test_equals_the_plain_network(float64, crystals, shaken, training):
         torch.testing.assert_close(
             PlainCGCNN(8, 2).load(ours).state_dict(), plain.state_dict(), rtol=0, atol=1e-10
         )
+
+
+def test_blocks_of_bonds_change_nothing(float64, every_crystal, monkeypatch):
+    """Evaluation without gradients goes block by block; with gradients, and in one block, all at once."""
+    backbone = make_backbone()
+    table = GraphTable.from_structures(every_crystal, backbone)
+    batch = table.select(range(len(table)))
+    backbone.train()(batch)  # moves the running statistics away from 0 and 1
+    whole = backbone.eval()(batch).u.detach()
+    for block in (1, 7, batch.num_edges, batch.num_edges + 1):
+        monkeypatch.setattr(cgcnn, "BLOCK", block)
+        torch.testing.assert_close(structure_features(backbone, table), whole, rtol=0, atol=1e-12)
+
+
+def test_bias_of_the_gate_is_trained_in_evaluation_mode_alone(crystals):
+    backbone = make_backbone()
+    batch = GraphTable.from_structures(crystals, backbone).select(range(len(crystals)))
+    bias = backbone.stages.conv_1.gate.bias
+    for training in (True, False):
+        loss = backbone.train(training)(batch).u.sum()
+        (gradient,) = torch.autograd.grad(loss, bias, allow_unused=True)
+        assert (gradient is None) == training
 
 
 def trained(backbone, table, steps=6):

@@ -71,6 +71,14 @@ def test_weighted_batch_norm_is_pytorchs_on_all_rows(float64, integer, momentum)
     torch.testing.assert_close(ours(x, torch.rand(9)), theirs(x), rtol=0, atol=1e-12)
 
 
+def test_evaluation_is_an_affine_map(float64):
+    norm = randomised(WeightedBatchNorm(3))
+    norm(2 + torch.randn(20, 3), torch.rand(20))
+    factor, offset = norm.affine_map()
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(x * factor + offset, norm.eval()(x, torch.ones(5)), rtol=0, atol=1e-13)
+
+
 def test_evaluation_does_not_move_running_statistics():
     norm = WeightedBatchNorm(2).eval()
     before = {name: value.clone() for name, value in norm.state_dict().items()}

@@ -113,7 +113,10 @@ def test_widths_in_an_array_come_back_as_a_list(make, labelled, tmp_path):
 def test_module_object_is_restored(make, module, labelled, tmp_path):
     make().fit(*labelled).save(tmp_path / "model")
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == sorted(
-        [*FILES, "start.card.json", "start.weights.safetensors"]
+        [
+            *FILES,
+            *(f"start.{module.card.sha256[:16]}.{name}" for name in ("card.json", "weights.safetensors")),
+        ]
     )
     assert load_estimator(tmp_path / "model").module == module
 
@@ -210,7 +213,7 @@ def test_altered_weights_are_refused(saved):
 
 def test_altered_start_is_refused(make, labelled, tmp_path):
     make().fit(*labelled).save(tmp_path / "model")
-    path = tmp_path / "model" / "start.weights.safetensors"
+    (path,) = (tmp_path / "model").glob("start.*.weights.safetensors")
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(CorruptModuleError):
         load_estimator(tmp_path / "model")

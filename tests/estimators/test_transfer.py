@@ -147,7 +147,7 @@ def test_cached_trunk_trains_as_the_whole_network_does(unfrozen, make, labelled,
     X, y = labelled
     parameters = {"unfrozen": unfrozen, "max_epochs": 6, "batch_size": 16}
     cached = make(**parameters).fit(X, y)
-    monkeypatch.setattr("matmosaic.estimators.base.trunk_table", lambda backbone, table, **kwargs: table)
+    monkeypatch.setattr("matmosaic.learning.model.trunk_table", lambda backbone, table, **kwargs: table)
     monkeypatch.setattr("matmosaic.learning.model.trunk_depth", lambda backbone: 0)
     whole = make(**parameters).fit(X, y)
     assert (cached.net_.module_.depth > 0, whole.net_.module_.depth) == (True, 0)
@@ -185,7 +185,8 @@ def test_head_and_backbone_have_rates_of_their_own(parameters, backbone_rate, ma
         for group in net.optimizer_.param_groups
         for parameter in group["params"]
     }
-    assert rates.keys() == set(names.values())
+    trained = {name for name, parameter in net.module_.named_parameters() if parameter.requires_grad}
+    assert rates.keys() == trained
     assert {rate for name, rate in rates.items() if name.startswith("head.")} == {0.02}
     assert {rate for name, rate in rates.items() if name.startswith("backbone.")} == {backbone_rate}
 

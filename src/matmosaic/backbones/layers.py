@@ -68,6 +68,11 @@ class WeightedBatchNorm(nn.BatchNorm1d):
         self._track(mean, variance, weight.sum())
         return normalised
 
+    def affine_map(self) -> tuple[Tensor, Tensor]:
+        """Return ``factor`` and ``offset`` (n_channels,): evaluation mode is ``x * factor + offset``."""
+        factor = self.weight * (self.running_var + self.eps).rsqrt()
+        return factor, torch.addcmul(self.bias, self.running_mean, factor, value=-1)
+
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, n_rows: Tensor) -> None:
         """Update the running statistics as PyTorch does, with the unbiased variance."""

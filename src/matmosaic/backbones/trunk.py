@@ -20,7 +20,13 @@ FEATURES = ("x", "edge_attr", "u")
 
 
 def make_table(
-    backbone: Backbone, X: Any, *, compress: bool = True, n_jobs: int | None = None, memory: Any = None
+    backbone: Backbone,
+    X: Any,
+    *,
+    compress: bool = True,
+    n_jobs: int | None = None,
+    memory: Any = None,
+    name: str = "the backbone",
 ) -> GraphTable:
     """Return the graphs that a backbone works on.
 
@@ -36,6 +42,8 @@ def make_table(
         Processes that build graphs.
     memory : None, str, path-like or joblib.Memory, optional
         Where graphs are kept beside this process.
+    name : str, default="the backbone"
+        What the backbone is called in messages.
 
     Returns
     -------
@@ -60,7 +68,7 @@ def make_table(
         table = X
     else:
         table = GraphTable.from_structures(X, backbone, compressed=compressed, n_jobs=n_jobs, memory=memory)
-    check_elements(table, backbone.elements())
+    check_elements(table, backbone.elements(), name=name)
     return table
 
 
@@ -77,7 +85,7 @@ def _check_table(table: GraphTable, backbone: Backbone) -> None:
         )
 
 
-def check_elements(table: GraphTable, known: frozenset[int] | None, *, name: str = "the backbone") -> None:
+def check_elements(table: GraphTable, known: frozenset[int] | None, *, name: str) -> None:
     """Raise UnsupportedElementError, with rows, if a table holds atomic numbers that are not known."""
     if known is None:
         return

@@ -6,7 +6,7 @@ import hashlib
 import math
 import warnings
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,6 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EarlyStopping
 
-from matmosaic.backbones import MLP, Backbone, make_table, trunk_table, unfreeze
 from matmosaic.estimators._checks import check_parameters
 from matmosaic.estimators._environment import device_memory, resolve_device, seeded
 from matmosaic.exceptions import (
@@ -26,6 +25,7 @@ from matmosaic.exceptions import (
 )
 from matmosaic.graphs import GraphTable
 from matmosaic.learning import (
+    MixtureModel,
     RegressionModel,
     TableDataset,
     TargetScale,
@@ -33,13 +33,15 @@ from matmosaic.learning import (
     check_targets,
     make_net,
 )
+from matmosaic.learning.experts import ExpertTable
 from matmosaic.learning.sampling import balancing_probabilities
 from matmosaic.structures import as_structures, structure_arrays, structure_hash, usable_structures
 
 if TYPE_CHECKING:
     from skorch import NeuralNet
 
-    from matmosaic.modules import ModuleCard
+Model: TypeAlias = "RegressionModel | MixtureModel"
+Table: TypeAlias = "GraphTable | ExpertTable"
 
 HISTORY = ("epoch", "train_loss", "valid_loss", "valid_mae", "dur")
 # Below this a mean and a standard deviation of the labels say nothing.
@@ -52,7 +54,7 @@ FINGERPRINT_LENGTH = 12
 class Labelled(NamedTuple):
     """Graphs with labels and weights."""
 
-    table: GraphTable
+    table: Table
     y: np.ndarray
     weight: np.ndarray | None
 
@@ -60,14 +62,19 @@ class Labelled(NamedTuple):
 class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
     """Base of the estimators: structures in, one property out.
 
-    Subclasses have the parameters used below in their constructor, and write :meth:`_backbone`.
+    Subclasses have the parameters used below in their constructor, and write :meth:`_model`,
+    :meth:`_learn` and :meth:`_backbone_learning_rate`.
     """
 
     net_: NeuralNet
 
     @abstractmethod
-    def _backbone(self) -> tuple[Backbone, ModuleCard | None]:
-        """Return a fresh backbone to train, and the card of the module that it came from."""
+    def _model(self) -> Model:
+        """Return a fresh model, with what is trained chosen."""
+
+    @abstractmethod
+    def _learn(self, model: Model, train: TableDataset, validation: TableDataset | None) -> None:
+        """Train the model, with :meth:`_train`, on what its trunks gave."""
 
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
@@ -102,17 +109,14 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         if hasattr(self, "net_"):
             del self.net_
         with seeded(self.random_state, device) as rng, device_memory(self.batch_size):
-            backbone, self.module_card_ = self._backbone()
-            self.unfrozen_ = unfreeze(backbone, self._unfrozen())
-            model = RegressionModel(backbone, MLP(backbone.n_features, self.head_widths)).to(device)
+            model = self._model().to(device)
             rows = _rows(X)
-            given = self._labelled(rows, y, sample_weight, backbone)
-            train, validation = self._divide(given, X_val, y_val, backbone, rng)
+            given = self._labelled(rows, y, sample_weight, model)
+            train, validation = self._divide(given, X_val, y_val, model, rng)
             self.scale_ = TargetScale.of(
                 given.y[train], None if given.weight is None else given.weight[train]
             )
-            datasets = self._datasets(model, given, train, validation, device)
-            self._train(model, *datasets, given.y[train])
+            self._learn(model, *self._datasets(model, given, train, validation, device))
         self.n_train_ = len(train)
         self._fingerprints = _fingerprints(rows)
         return self
@@ -141,14 +145,14 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         model = self.net_.module_
         device = next(model.parameters()).device
         with device_memory(self.batch_size):
-            table = self._table(X, model.backbone).to(device)
+            table = self._table(X, model).to(device)
             scaled = model.predict(table, batch_size=self.batch_size)
         return self.scale_.unscale(scaled[:, 0].cpu().numpy().astype(float))
 
     def _predict_usable(self, X: Any) -> np.ndarray:
         """Predict the rows that can be used, and put NaN in the places of the others."""
         structures, rows = usable_structures(X)
-        known = self.net_.module_.backbone.elements()
+        known = self.net_.module_.elements()
         if known is not None:
             usable = [known.issuperset(structure_arrays(one).numbers) for one in structures]
             structures = [one for one, good in zip(structures, usable, strict=True) if good]
@@ -174,23 +178,17 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         tags.no_validation = True
         return tags
 
-    def _table(self, X: Any, backbone: Backbone) -> GraphTable:
-        return make_table(backbone, X, compress=self.compress, n_jobs=self.n_jobs, memory=self.memory)
+    def _table(self, X: Any, model: Model) -> Table:
+        return model.make_table(X, compress=self.compress, n_jobs=self.n_jobs, memory=self.memory)
 
-    def _unfrozen(self) -> Any:
-        """Return what to train: everything when there is nothing pre-trained to keep."""
-        return self.unfrozen if self.module_card_ is not None else "all"
-
-    def _labelled(
-        self, rows: GraphTable | list[Any], y: Any, sample_weight: Any, backbone: Backbone
-    ) -> Labelled:
+    def _labelled(self, rows: GraphTable | list[Any], y: Any, sample_weight: Any, model: Model) -> Labelled:
         """Check the labels before the costlier graphs are built."""
         y = check_targets(y, len(rows))
         weight = check_sample_weight(sample_weight, len(rows))
-        return Labelled(self._table(rows, backbone), y, weight)
+        return Labelled(self._table(rows, model), y, weight)
 
     def _divide(
-        self, given: Labelled, X_val: Any, y_val: Any, backbone: Backbone, rng: np.random.RandomState
+        self, given: Labelled, X_val: Any, y_val: Any, model: Model, rng: np.random.RandomState
     ) -> tuple[np.ndarray, Labelled | np.ndarray | None]:
         """Return the training rows, and the validation set: other rows, a set of its own, or None."""
         if (X_val is None) != (y_val is None):
@@ -207,13 +205,13 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         if X_val is not None:
             rows = _rows(X_val)
             y_val = check_targets(y_val, len(rows), name="y_val", constant=True)
-            return used, Labelled(self._table(rows, backbone), y_val, None)
+            return used, Labelled(self._table(rows, model), y_val, None)
         order = used[rng.permutation(n_rows)]
         return np.sort(order[n_held:]), np.sort(order[:n_held]) if n_held else None
 
     def _datasets(
         self,
-        model: RegressionModel,
+        model: Model,
         given: Labelled,
         train: np.ndarray,
         validation: Labelled | np.ndarray | None,
@@ -226,8 +224,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             return TableDataset(part.table, self.scale_.scale(part.y[rows]), weight, rows=rows)
 
         def through_trunk(part: Labelled) -> Labelled:
-            table = trunk_table(model.backbone, part.table.to(device), batch_size=self.batch_size)
-            return part._replace(table=table)
+            return part._replace(table=model.run_trunk(part.table.to(device), batch_size=self.batch_size))
 
         given = through_trunk(given)
         if isinstance(validation, Labelled):
@@ -235,16 +232,10 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             return dataset(given, train), dataset(other, np.arange(len(other.y)))
         return dataset(given, train), None if validation is None else dataset(given, validation)
 
-    def _train(
-        self,
-        model: RegressionModel,
-        train: TableDataset,
-        validation: TableDataset | None,
-        y_train: np.ndarray,
-    ) -> None:
-        if self.module_card_ is not None:  # Features of random weights have no scale worth keeping.
-            model.scale_features(train, batch_size=self.batch_size)
-        probabilities = balancing_probabilities(y_train) if self.weighted_sampling else None
+    def _train(self, model: Model, train: TableDataset, validation: TableDataset | None) -> None:
+        """Train a model and keep its net, its history and its best epoch."""
+        labels = train.targets[:, 0].cpu().numpy()
+        probabilities = balancing_probabilities(labels) if self.weighted_sampling else None
         self.net_ = self._net(model, validation, probabilities)
         if self.max_epochs:
             self.net_.partial_fit(train)
@@ -254,7 +245,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
 
     def _net(
         self,
-        model: RegressionModel,
+        model: Model,
         validation: TableDataset | None = None,
         probabilities: np.ndarray | None = None,
     ) -> NeuralNet:
@@ -298,7 +289,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
                 f"fit was interrupted after {len(epochs)} of {self.max_epochs} epochs; the estimator holds "
                 "what was learnt until then. Fit again to learn to the end.",
                 InterruptedFitWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _warn_if_diverged(self) -> None:
@@ -308,7 +299,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
                 f"The training loss is not finite from epoch {diverged[0] + 1} on. Lower 'learning_rate' "
                 f"(now {self.learning_rate:g}) or 'backbone_learning_rate', and look for outliers in 'y'.",
                 DivergedFitWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
 

@@ -1,16 +1,17 @@
-"""Save and load fitted estimators without pickle, and export what they learnt as modules.
+"""Save and load fitted estimators without pickle.
 
-A saved estimator is a module's directory (``card.json``, ``weights.safetensors``) with one more
-file, ``estimator.json``: parameters and fitted attributes. So it is also a module to start from.
+A saved estimator is a directory with ``estimator.json`` (parameters and fitted attributes) beside the
+files of what was learnt, and those of modules that were given as objects (``start.*``).
 """
 
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -19,92 +20,24 @@ from sklearn.utils.validation import check_is_fitted
 from matmosaic.estimators.base import GraphRegressor
 from matmosaic.exceptions import ModuleFormatError, UnknownNameError, suggest
 from matmosaic.graphs import GraphSettings
-from matmosaic.learning import RegressionModel, TargetScale
-from matmosaic.modules import ModuleCard, PretrainedModule
+from matmosaic.modules import PretrainedModule
 from matmosaic.modules._files import CARD_FILE, WEIGHTS_FILE, read_files, write_files
 
 ESTIMATOR_FILE = "estimator.json"
-START_PREFIX = "start."
 FORMAT = "matmosaic.estimator/1"
 
 _classes: dict[str, type[SavableRegressor]] = {}
 
 
 class SavableRegressor(GraphRegressor):
-    """Adds ``to_module``, ``save`` and ``load`` to an estimator of one backbone."""
+    """Adds ``save`` and ``load``; subclasses write :meth:`_to_files` and :meth:`_restore`."""
+
+    _files: ClassVar[Sequence[str]] = (CARD_FILE, WEIGHTS_FILE)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the class known to :func:`load_estimator`, which imports no name found in a file."""
         super().__init_subclass__(**kwargs)
         _classes[cls.__name__] = cls
-
-    def to_module(
-        self,
-        *,
-        name: str,
-        target: str,
-        unit: str,
-        version: str = "1",
-        dataset: Mapping[str, str | None] | None = None,
-        license_weights: str | None = None,
-        references: Sequence[str] = (),
-    ) -> PretrainedModule:
-        """Export what was learnt as a module, to share it or to fine-tune it again.
-
-        Parameters
-        ----------
-        name : str
-            Name of the module and of its directory.
-        target, unit : str
-            What ``y`` was, such as ``"bulk modulus"`` and ``"GPa"``.
-        version : str, default="1"
-            Version of the module.
-        dataset : mapping, optional
-            ``{"name": ..., "doi": ...}`` of the training data.
-        license_weights : str, optional
-            SPDX identifier of the licence that you give the weights.
-        references : sequence of str, optional
-            What to cite.
-
-        Returns
-        -------
-        PretrainedModule
-            With backbone, head, golden outputs, and hashed fingerprints of the structures given to
-            ``fit`` (of none if that was a GraphTable).
-        """
-        check_is_fitted(self, "net_")
-        model = self.net_.module_
-        source = self.module_card_
-        scale = {"name": "identity", "mean": self.scale_.mean, "std": self.scale_.std, "right_skewed": False}
-        card = ModuleCard(
-            name=name,
-            version=version,
-            backbone=self.backbone if source is None else source.backbone,
-            backbone_options=model.backbone.options(),
-            graph=model.backbone.graph_settings.to_dict(),
-            atom_table=model.backbone.atom_table,
-            base=None if source is None else source.sha256,
-            head=model.head.options(),
-            target=target,
-            unit=unit,
-            target_transform=scale,
-            n_train=self.n_train_,
-            dataset=dict(dataset or {"name": None, "doi": None}),
-            metrics=self._metrics(unit),
-            license_code="MIT",
-            license_weights=license_weights,
-            references=list(references),
-            fingerprints=self._fingerprints,
-        )
-        return PretrainedModule(card, model.state_dict()).with_golden()
-
-    def _metrics(self, unit: str) -> list[dict[str, Any]]:
-        if self.history_.empty or "valid_mae" not in self.history_:
-            return []
-        best = float(self.history_["valid_mae"].min())
-        if not np.isfinite(best):
-            return []
-        return [{"name": "MAE", "value": best, "unit": unit, "split": "validation"}]
 
     def save(
         self,
@@ -116,8 +49,7 @@ class SavableRegressor(GraphRegressor):
     ) -> None:
         """Write the fitted estimator into a directory, all or nothing, without pickle.
 
-        ``callbacks`` and a ``random_state`` that is no int are not saved. The directory is also a
-        module.
+        ``callbacks`` and a ``random_state`` that is no int are not saved.
 
         Parameters
         ----------
@@ -134,19 +66,29 @@ class SavableRegressor(GraphRegressor):
             If the directory holds something, or if writing fails; nothing half-written is left.
         """
         path = Path(directory).absolute()
-        contents = self.to_module(name="estimator", target=target, unit=unit).to_files()
-        if isinstance(self.module, PretrainedModule):
-            contents |= {START_PREFIX + name: content for name, content in self.module.to_files().items()}
+        check_is_fitted(self, "net_")
+        contents = self._to_files(target=target, unit=unit)
+        contents |= _start_files(self.get_params(deep=False))
         contents[ESTIMATOR_FILE] = json.dumps(self._to_dict(), indent=1).encode()
         write_files(path, contents, overwrite=overwrite)
 
+    @abstractmethod
+    def _to_files(self, *, target: str, unit: str) -> dict[str, bytes]:
+        """Return the content of the files that hold what was learnt, by name; :attr:`_files` are read."""
+
+    @abstractmethod
+    def _restore(self, document: dict[str, Any], contents: Mapping[str, bytes], source: Path) -> None:
+        """Set the fitted attributes that :meth:`_to_dict` and :meth:`_to_files` gave."""
+        self.unfrozen_ = document["unfrozen"]
+        self.best_epoch_ = document["best_epoch"]
+        self.history_ = pd.DataFrame(document["history"])
+
     def _to_dict(self) -> dict[str, Any]:
-        card = self.module_card_
+        parameters = self.get_params(deep=False)
         return {
             "format": FORMAT,
             "class": type(self).__name__,
-            "parameters": {name: _to_json(value) for name, value in self.get_params(deep=False).items()},
-            "module_card": None if card is None else card.to_dict(),
+            "parameters": {name: _to_json(value) for name, value in parameters.items()},
             "unfrozen": self.unfrozen_,
             "best_epoch": self.best_epoch_,
             "history": self.history_.to_dict(orient="list"),
@@ -181,24 +123,6 @@ class SavableRegressor(GraphRegressor):
             )
         return estimator
 
-    def _restore(self, document: dict[str, Any], module: PretrainedModule) -> None:
-        """Set the fitted attributes."""
-        card = document["module_card"]
-        self.module_card_ = None if card is None else ModuleCard.from_dict(card)
-        self.unfrozen_ = document["unfrozen"]
-        self.best_epoch_ = document["best_epoch"]
-        self.history_ = pd.DataFrame(document["history"])
-        transform = module.card.target_transform
-        self.scale_ = TargetScale(transform["mean"], transform["std"])
-        self._fingerprints = module.card.fingerprints
-        backbone, head = module.build_backbone(), module.build_head()
-        if head is None or module.card.n_train is None:
-            raise ModuleFormatError(f"The card of {module!r} lacks the head or the number of training rows.")
-        self.n_train_ = module.card.n_train
-        for name, parameter in backbone.named_parameters():
-            parameter.requires_grad_(name in self.unfrozen_)
-        self.net_ = self._net(RegressionModel(backbone, head))
-
 
 def load_estimator(directory: str | PathLike[str], *, device: str | None = None) -> Any:
     """Load a fitted estimator of whichever class was saved.
@@ -224,8 +148,7 @@ def load_estimator(directory: str | PathLike[str], *, device: str | None = None)
     """
     path = Path(directory).absolute()
     try:
-        contents = read_files(path, [CARD_FILE, WEIGHTS_FILE, ESTIMATOR_FILE])
-        document = json.loads(contents[ESTIMATOR_FILE])
+        document = json.loads(read_files(path, [ESTIMATOR_FILE])[ESTIMATOR_FILE])
     except (OSError, ValueError) as error:
         if not path.exists():
             raise UnknownNameError(f"There is no estimator at {directory}; check the path.") from error
@@ -241,7 +164,9 @@ def load_estimator(directory: str | PathLike[str], *, device: str | None = None)
         estimator = _classes[document["class"]](
             **(parameters if device is None else parameters | {"device": device})
         )
-        estimator._restore(document, PretrainedModule.from_files(contents, source=path))
+        estimator._restore(document, read_files(path, estimator._files), path)
+    except OSError as error:
+        raise ModuleFormatError(f"{directory} lacks a file that save() wrote: {error}.") from error
     except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise ModuleFormatError(
             f"{path / ESTIMATOR_FILE} lacks a field or has one too many ({error!r}); "
@@ -250,15 +175,36 @@ def load_estimator(directory: str | PathLike[str], *, device: str | None = None)
     return estimator
 
 
+def _start_files(parameters: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files of the modules among parameters, so that the estimator can be fitted again."""
+    given = (item for value in parameters.values() for item in _items(value))
+    modules = {item.card.sha256: item for item in given if isinstance(item, PretrainedModule)}
+    return {
+        f"{_start_prefix(sha256)}{name}": content
+        for sha256, module in modules.items()
+        for name, content in module.to_files().items()
+    }
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _start_prefix(sha256: str | None) -> str:
+    return f"start.{str(sha256)[:16]}."
+
+
 def _to_json(value: Any) -> Any:
     """Return a parameter as JSON: plain values as they are, anything else as a dict of kind and content."""
     if isinstance(value, GraphSettings):
         return {"graph_settings": value.to_dict()}
     if isinstance(value, PretrainedModule):
-        return {"start": value.card.name}
+        return {"start": value.card.sha256}
     value = getattr(value, "location", value)  # joblib.Memory
     if isinstance(value, PathLike):
         return str(value)
+    if any(isinstance(item, PretrainedModule | PathLike) for item in _items(value)):
+        return {type(value).__name__: [_to_json(item) for item in value]}
     try:
         plain = json.loads(json.dumps(value, default=_plain))
     except TypeError:
@@ -283,7 +229,11 @@ def _from_json(value: Any, directory: Path) -> Any:
     if kind == "graph_settings":
         return GraphSettings.from_dict(content)
     if kind == "start":
-        contents = read_files(directory, [START_PREFIX + name for name in (CARD_FILE, WEIGHTS_FILE)])
-        files = {name.removeprefix(START_PREFIX): data for name, data in contents.items()}
+        prefix = _start_prefix(content)
+        contents = read_files(directory, [prefix + name for name in (CARD_FILE, WEIGHTS_FILE)])
+        files = {name.removeprefix(prefix): data for name, data in contents.items()}
         return PretrainedModule.from_files(files, source=directory)
-    return {"dict": dict, "tuple": tuple}[kind](content)
+    if kind in ("list", "tuple"):
+        items = (_from_json(item, directory) for item in content)
+        return list(items) if kind == "list" else tuple(items)
+    return {"dict": dict}[kind](content)

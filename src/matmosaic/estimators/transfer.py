@@ -12,7 +12,7 @@ import numpy as np
 from matmosaic import plugins
 from matmosaic.backbones import Backbone
 from matmosaic.backbones.freezing import Unfrozen
-from matmosaic.estimators.persistence import SavableRegressor
+from matmosaic.estimators.single import SingleBackboneRegressor
 from matmosaic.exceptions import InvalidParameterError
 from matmosaic.graphs import GraphSettings
 from matmosaic.modules import ModuleCard, load_module
@@ -21,7 +21,7 @@ from matmosaic.modules import ModuleCard, load_module
 TRANSFER_RATE = 5e-3
 
 
-class TransferRegressor(SavableRegressor):
+class TransferRegressor(SingleBackboneRegressor):
     """Fine-tune one pre-trained module on a property with few labels, or train from scratch.
 
     The module's backbone gets a new head. What is frozen is evaluated once per structure and

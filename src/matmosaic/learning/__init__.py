@@ -1,11 +1,13 @@
 """Learning: models, targets and the skorch net that trains them."""
 
 from matmosaic.learning.dataset import TableDataset
+from matmosaic.learning.mixture import MixtureModel
 from matmosaic.learning.model import RegressionModel
 from matmosaic.learning.net import make_net
 from matmosaic.learning.targets import TargetScale, check_sample_weight, check_targets
 
 __all__ = [
+    "MixtureModel",
     "RegressionModel",
     "TableDataset",
     "TargetScale",

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Batch
 
 from matmosaic.graphs import GraphTable
+from matmosaic.learning.experts import ExpertBatch, ExpertTable
 
 
 class TableDataset(Dataset):
@@ -21,7 +22,7 @@ class TableDataset(Dataset):
 
     Parameters
     ----------
-    table : GraphTable
+    table : GraphTable or ExpertTable
         Graphs, usually with the trunk's features.
     targets : ndarray of shape (n_rows,)
         Scaled targets.
@@ -33,7 +34,7 @@ class TableDataset(Dataset):
 
     def __init__(
         self,
-        table: GraphTable,
+        table: GraphTable | ExpertTable,
         targets: np.ndarray,
         weights: np.ndarray | None = None,
         *,
@@ -47,16 +48,21 @@ class TableDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, row: int) -> tuple[Batch, Tensor]:
+    def on(self, table: ExpertTable) -> TableDataset:
+        """Return the same rows, targets and weights on another table of the same structures."""
+        labels, weights = self.targets.cpu().numpy().T
+        return TableDataset(table, labels, weights, rows=self.rows.cpu().numpy())
+
+    def __getitem__(self, row: int) -> tuple[Batch | ExpertBatch, Tensor]:
         """Return one row as a batch of one."""
         return self.__getitems__([row])
 
-    def __getitems__(self, rows: Sequence[int]) -> tuple[Batch, Tensor]:
+    def __getitems__(self, rows: Sequence[int]) -> tuple[Batch | ExpertBatch, Tensor]:
         """Return a batch, and its targets and weights as columns (n_rows, 2)."""
         index = torch.as_tensor(rows, device=self.rows.device)
         return self.table.select(self.rows[index]), self.targets[index]
 
     @staticmethod
-    def collate(batch: tuple[Batch, Tensor]) -> tuple[Batch, Tensor]:
+    def collate(batch: tuple[Batch | ExpertBatch, Tensor]) -> tuple[Batch | ExpertBatch, Tensor]:
         """Return the batch as it is: it is already one."""
         return batch

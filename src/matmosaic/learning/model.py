@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from matmosaic.backbones import MLP, Backbone, structure_features, trunk_depth
+from matmosaic.backbones import (
+    MLP,
+    Backbone,
+    make_table,
+    structure_features,
+    trunk_depth,
+    trunk_table,
+)
 from matmosaic.backbones.trunk import batches
 from matmosaic.graphs import GraphTable
 from matmosaic.learning.dataset import TableDataset
@@ -22,6 +31,8 @@ class RegressionModel(nn.Module):
     head : MLP
         From the backbone's features to the targets.
     """
+
+    pretrained = "backbone.*"
 
     def __init__(self, backbone: Backbone, head: MLP) -> None:
         super().__init__()
@@ -40,6 +51,22 @@ class RegressionModel(nn.Module):
         graphs = (rows.__getitems__(part)[0] for part in batches(len(rows), batch_size))
         features = torch.cat([self.backbone(graph, start=self.depth).u for graph in graphs])
         self.head.scale.fit(features, rows.targets[:, 1])
+
+    def penalty(self) -> float:
+        """Return what is added to the training loss: nothing."""
+        return 0.0
+
+    def elements(self) -> frozenset[int] | None:
+        """Return the atomic numbers that the backbone knows; None for all."""
+        return self.backbone.elements()
+
+    def make_table(self, X: Any, **options: Any) -> GraphTable:
+        """Return the graphs that the backbone works on; options are those of ``make_table``."""
+        return make_table(self.backbone, X, **options)
+
+    def run_trunk(self, table: GraphTable, *, batch_size: int) -> GraphTable:
+        """Run the frozen trunk once per structure."""
+        return trunk_table(self.backbone, table, batch_size=batch_size)
 
     @torch.no_grad()
     def predict(self, table: GraphTable, *, batch_size: int = 256) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from matmosaic.learning.dataset import TableDataset
+from matmosaic.learning.mixture import MixtureModel
 from matmosaic.learning.model import RegressionModel
 
 
@@ -62,8 +63,26 @@ class ValidationError(Callback):
         net.history.record("valid_mae", self.std * error)
 
 
+class Net(NeuralNet):
+    """A net whose model adds a penalty to the loss, and whose frozen parameters no optimiser sees."""
+
+    def infer(self, x: Any, **fit_params: Any) -> Tensor:
+        """Call the model with a batch as it is: it lies on the model's device already."""
+        return self.module_(x)
+
+    def get_loss(self, y_pred: Tensor, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
+        """Return the loss of a batch, in training with the model's penalty."""
+        loss = super().get_loss(y_pred, y_true, X=X, training=training)
+        return loss + self.module_.penalty() if training else loss
+
+    def get_all_learnable_params(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the names and parameters that are trained."""
+        named = super().get_all_learnable_params()
+        return ((name, parameter) for name, parameter in named if parameter.requires_grad)
+
+
 def make_net(
-    model: RegressionModel,
+    model: RegressionModel | MixtureModel,
     validation: TableDataset | None,
     *,
     target_std: float,
@@ -81,7 +100,7 @@ def make_net(
 
     Parameters
     ----------
-    model : RegressionModel
+    model : RegressionModel or MixtureModel
         Trained in place.
     validation : TableDataset or None
         Watched for early stopping; the epoch that is best on it is restored.
@@ -113,11 +132,11 @@ def make_net(
     if validation is not None:
         own.append(("validation_error", ValidationError(target_std)))
         own.append(("early_stopping", _early_stopping(max_epochs if patience is None else patience)))
-    return NeuralNet(
+    return Net(
         model,
         criterion=WeightedMSELoss,
         optimizer=torch.optim.Adam,
-        optimizer__param_groups=[("backbone.*", {"lr": backbone_learning_rate})],
+        optimizer__param_groups=[(model.pretrained, {"lr": backbone_learning_rate})],
         # One kernel for all parameters: they are small and many. Not written for every device.
         optimizer__fused=torch.device(device).type in ("cpu", "cuda"),
         lr=learning_rate,

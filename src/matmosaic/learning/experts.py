@@ -1,0 +1,218 @@
+"""What the frozen trunks of several experts gave for the same structures."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from matmosaic.backbones import Backbone, trunk_depth
+from matmosaic.backbones import base as backbone_base
+from matmosaic.backbones.trunk import trunk_features
+from matmosaic.exceptions import TrunkMemoryWarning
+from matmosaic.graphs import GraphTable
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExpertInput:
+    """Where one expert starts."""
+
+    table: int
+    """Number of the graph table that it reads."""
+    start: int = 0
+    """Its first stage to run; those before it have been run."""
+    fields: Mapping[str, Tensor] = ()  # type: ignore[assignment]
+    """What those stages gave, beside the table."""
+
+    def __post_init__(self) -> None:
+        """Take no fields as an empty mapping."""
+        object.__setattr__(self, "fields", dict(self.fields))
+
+
+class ExpertTable:
+    """Many structures as several experts see them.
+
+    Experts whose graphs are built alike share a :class:`GraphTable`; each adds what its own trunk
+    gave. Fields with equal values, such as the Gaussians of bond lengths, are kept once.
+
+    Parameters
+    ----------
+    tables : sequence of GraphTable
+        Of the same structures, each built with other settings.
+    inputs : sequence of ExpertInput
+        One per expert.
+    """
+
+    def __init__(self, tables: Sequence[GraphTable], inputs: Sequence[ExpertInput]) -> None:
+        self.tables = list(tables)
+        self.inputs = list(inputs)
+
+    def __len__(self) -> int:
+        return len(self.tables[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tables lie."""
+        return self.tables[0].device
+
+    def to(self, device: torch.device | str) -> ExpertTable:
+        """Return the tables on another device, before any trunk was run."""
+        return ExpertTable([table.to(device) for table in self.tables], self.inputs)
+
+    def of_experts(self, experts: Sequence[int]) -> ExpertTable:
+        """Return the table of some of the experts."""
+        inputs = [self.inputs[expert] for expert in experts]
+        used = sorted({one.table for one in inputs})
+        tables = [self.tables[number] for number in used]
+        return ExpertTable(tables, [replace(one, table=used.index(one.table)) for one in inputs])
+
+    def select(self, rows: Any) -> ExpertBatch:
+        """Return some structures as a batch."""
+        return ExpertBatch(self, rows)
+
+    def fields_nbytes(self) -> int:
+        """Memory in bytes of what the trunks gave."""
+        tensors = {id(tensor): tensor for one in self.inputs for tensor in one.fields.values()}
+        return sum(tensor.nbytes for tensor in tensors.values())
+
+
+class ExpertBatch:
+    """Some structures, with a graph for each expert that is asked for.
+
+    Parameters
+    ----------
+    table : ExpertTable
+        What is selected from.
+    rows : ints of shape (n_rows,)
+        In any order; repeats are allowed.
+    """
+
+    def __init__(self, table: ExpertTable, rows: Any) -> None:
+        self.inputs = table.inputs
+        self._selections = [one.at(rows) for one in table.tables]
+        self._graphs = [selection.batch() for selection in self._selections]
+        # Experts may run in several threads: two that gather the same field do it twice, no harm done.
+        self._gathered: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._selections[0].rows)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the batch lies in the memory of the processor."""
+        return self._selections[0].rows.device.type == "cpu"
+
+    def graph(self, expert: int) -> Data:
+        """Return the graphs of the batch as the stages from :meth:`start` on take them."""
+        given = self.inputs[expert]
+        features = {name: self._gather(given.table, name, values) for name, values in given.fields.items()}
+        return backbone_base.replace(self._graphs[given.table], **features)
+
+    def start(self, expert: int) -> int:
+        """Return the first stage that an expert must run."""
+        return self.inputs[expert].start
+
+    def _gather(self, table: int, name: str, values: Tensor) -> Tensor:
+        if id(values) not in self._gathered:
+            self._gathered[id(values)] = self._selections[table].gather(name, values)
+        return self._gathered[id(values)]
+
+
+def run_trunks(
+    backbones: Iterable[Backbone], table: ExpertTable, *, batch_size: int, max_bytes: int
+) -> ExpertTable:
+    """Run each expert's frozen trunk once over all structures.
+
+    Parameters
+    ----------
+    backbones : iterable of Backbone
+        With their trainable parameters already chosen.
+    table : ExpertTable
+        On which no trunk was run.
+    batch_size : int
+        Structures per forward pass.
+    max_bytes : int
+        What is kept in memory; more goes to temporary files that are mapped into memory, and what does
+        not fit there either is computed anew in each step, with a TrunkMemoryWarning.
+
+    Returns
+    -------
+    ExpertTable
+        Whose experts start after their trunks.
+    """
+    done = ExpertTable(table.tables, [])
+    for number, (backbone, given) in enumerate(zip(backbones, table.inputs, strict=True)):
+        graphs = table.tables[given.table]
+        storage = _Storage(max_bytes - done.fields_nbytes())
+        try:
+            features = trunk_features(backbone, graphs, batch_size=batch_size, empty=storage.empty)
+        except (MemoryError, torch.OutOfMemoryError, OSError) as error:
+            warnings.warn(
+                f"The outputs of expert {number}'s frozen layers do not fit into memory or the temporary "
+                f"folder ({error}); its layers are run anew in each step, which is slower. Freeze fewer "
+                "experts' worth of structures at once, or free memory.",
+                TrunkMemoryWarning,
+                stacklevel=2,
+            )
+            done.inputs.append(given)
+            continue
+        if not features:
+            done.inputs.append(given)
+            continue
+        shared = {name: _known(done.inputs, name, values) for name, values in features.items()}
+        done.inputs.append(ExpertInput(given.table, trunk_depth(backbone), shared))
+    done.tables = [_needed(graphs, number, done.inputs) for number, graphs in enumerate(done.tables)]
+    return done
+
+
+def _needed(graphs: GraphTable, number: int, inputs: Sequence[ExpertInput]) -> GraphTable:
+    """Return a table without its fields if all that is read of its structures are finished features."""
+    finished = all("u" in one.fields for one in inputs if one.table == number)
+    return graphs.with_features(keep=()) if finished else graphs
+
+
+def _known(inputs: Sequence[ExpertInput], name: str, values: Tensor) -> Tensor:
+    """Return the tensor of an earlier expert if it holds the same values."""
+    earlier = (one.fields[name] for one in inputs if name in one.fields)
+    return next((other for other in earlier if torch.equal(other, values)), values)
+
+
+class _Storage:
+    """Makes tensors in memory while there is room, and in temporary files after that.
+
+    Parameters
+    ----------
+    n_bytes : int
+        Room in memory.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self.left = n_bytes
+
+    def empty(self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Return an unfilled tensor; raise MemoryError if there is no room for it anywhere."""
+        needed = prod(shape) * dtype.itemsize
+        if device.type != "cpu" or needed <= self.left:
+            self.left -= needed
+            return torch.empty(shape, dtype=dtype, device=device)
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+        # A mapped file that outgrows the disk would kill the process when it is written to.
+        if needed > free:
+            raise MemoryError(f"{needed:,} bytes are needed, {free:,} are free in {tempfile.gettempdir()}")
+        logger.info("mapping %s bytes of trunk outputs to a temporary file", f"{needed:,}")
+        numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
+        # The system deletes the file when the last map of it is gone.
+        with tempfile.TemporaryFile() as file:
+            return torch.from_numpy(np.memmap(file, dtype=numpy_dtype, mode="w+", shape=shape))

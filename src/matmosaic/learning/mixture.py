@@ -1,0 +1,130 @@
+"""A mixture of experts: several backbones, a gate and a head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from matmosaic.backbones import Backbone, make_table
+from matmosaic.backbones.trunk import batches, check_elements
+from matmosaic.exceptions import InvalidParameterError
+from matmosaic.graphs import GraphTable
+from matmosaic.learning.aggregation import Aggregation
+from matmosaic.learning.dataset import TableDataset
+from matmosaic.learning.experts import ExpertBatch, ExpertInput, ExpertTable, run_trunks
+from matmosaic.learning.gate import Gate
+from matmosaic.learning.parallel import differentiable_side_by_side
+
+
+class MixtureModel(nn.Module):
+    """Predict targets from the features of several backbones, weighted by a gate.
+
+    Parameters
+    ----------
+    experts : sequence of Backbone
+        With their trainable parameters already chosen.
+    names : sequence of str
+        What the experts are called in messages.
+    gate : Gate
+        Over the experts.
+    aggregation : Aggregation
+        Makes a prediction of features and weights.
+    gate_penalty : float
+        Factor of the gate's penalty in the training loss.
+    max_trunk_bytes : int
+        Memory for the outputs of frozen trunks; see :func:`~matmosaic.learning.experts.run_trunks`.
+    """
+
+    pretrained = "experts.*"
+
+    def __init__(
+        self,
+        experts: Sequence[Backbone],
+        names: Sequence[str],
+        gate: Gate,
+        aggregation: Aggregation,
+        *,
+        gate_penalty: float = 0.0,
+        max_trunk_bytes: int = 0,
+    ) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(experts)
+        self.names = list(names)
+        self.gate = gate
+        self.aggregation = aggregation
+        self.gate_penalty = gate_penalty
+        self.max_trunk_bytes = max_trunk_bytes
+        super().train()
+
+    def train(self, mode: bool = True) -> MixtureModel:
+        """Switch between training and evaluation, if it is another mode: each switch walks all layers."""
+        return self if mode == self.training else super().train(mode)
+
+    def forward(self, batch: ExpertBatch) -> Tensor:
+        """Map what the trunks gave for some structures to targets (n_structures, 1)."""
+        active = self.gate.active()
+        return self.aggregation(self.features(batch, active), self.gate(active), active)
+
+    def features(self, batch: ExpertBatch, active: list[int]) -> list[Tensor]:
+        """Return the features (n_structures, width) of the active experts."""
+        functions = [partial(_tail, self.experts[number], batch, number) for number in active]
+        if batch.on_cpu:
+            trained = [
+                [one for one in self.experts[number].parameters() if one.requires_grad] for number in active
+            ]
+            return differentiable_side_by_side(functions, trained)
+        return [function() for function in functions]
+
+    def penalty(self) -> Tensor | float:
+        """Return what is added to the training loss."""
+        return self.gate_penalty * self.gate.penalty() if self.gate_penalty else 0.0
+
+    def elements(self) -> frozenset[int] | None:
+        """Return the atomic numbers that all experts know; None for all."""
+        known = [some for some in (expert.elements() for expert in self.experts) if some is not None]
+        return frozenset.intersection(*known) if known else None
+
+    def make_table(self, X: Any, **options: Any) -> ExpertTable:
+        """Return the graphs that the experts work on; options are those of ``make_table``."""
+        keys = [(expert.graph_settings, expert.supports_weights) for expert in self.experts]
+        kinds = list(dict.fromkeys(keys))
+        if isinstance(X, GraphTable) and len(kinds) > 1:
+            raise InvalidParameterError(
+                "'X' is a GraphTable, but the modules need graphs of different settings: "
+                f"{dict(zip(self.names, keys, strict=True))}. Give structures instead."
+            )
+        first = [keys.index(kind) for kind in kinds]
+        tables = [make_table(self.experts[one], X, name=self._named(one), **options) for one in first]
+        inputs = [ExpertInput(kinds.index(key)) for key in keys]
+        for number, (expert, given) in enumerate(zip(self.experts, inputs, strict=True)):
+            check_elements(tables[given.table], expert.elements(), name=self._named(number))
+        return ExpertTable(tables, inputs)
+
+    def _named(self, number: int) -> str:
+        return f"module {self.names[number]!r}"
+
+    def run_trunk(self, table: ExpertTable, *, batch_size: int) -> ExpertTable:
+        """Run the frozen trunks once per structure."""
+        return run_trunks(self.experts, table, batch_size=batch_size, max_bytes=self.max_trunk_bytes)
+
+    @torch.no_grad()
+    def all_features(self, rows: TableDataset, *, batch_size: int) -> list[Tensor]:
+        """Return the features (n_structures, width) of every expert, in evaluation mode."""
+        self.eval()
+        every = list(range(len(self.experts)))
+        parts = [self.features(rows.__getitems__(part)[0], every) for part in batches(len(rows), batch_size)]
+        return [torch.cat(some) for some in zip(*parts, strict=True)]
+
+    @torch.no_grad()
+    def predict(self, table: ExpertTable, *, batch_size: int = 256) -> Tensor:
+        """Map graphs that no trunk was run on to targets (n_structures, 1)."""
+        self.eval()
+        return torch.cat([self(table.select(rows)) for rows in batches(len(table), batch_size)])
+
+
+def _tail(expert: Backbone, batch: ExpertBatch, number: int) -> Tensor:
+    return expert(batch.graph(number), start=batch.start(number)).u
