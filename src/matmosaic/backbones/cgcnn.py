@@ -16,6 +16,7 @@ from matmosaic.backbones.base import Backbone, replace
 from matmosaic.backbones.layers import (
     GaussianExpansion,
     WeightedBatchNorm,
+    affine_map,
     gated_message,
     weighted_mean,
     weighted_sum,
@@ -178,7 +179,7 @@ class GatedConvolution(nn.Module):
         return replace(graph, x=softplus(graph.x + self.atom_norm(total, graph.atom_weight)))
 
     def _sum_in_training(self, graph: Data) -> Tensor:
-        """Sum messages at their atoms; batch statistics need the gates of all bonds before the first message."""
+        """Sum messages at their atoms; batch statistics need all gates before the first message."""
         _, center = graph.edge_index
         places = graph.bond_weight * graph.atom_weight.index_select(0, center)
         gates = self.bond_norm(self._gates(graph), places)
@@ -191,8 +192,8 @@ class GatedConvolution(nn.Module):
         return _joined(maps, graph.edge_attr, *graph.edge_index)
 
     def _sum_in_evaluation(self, graph: Data) -> Tensor:
-        """Sum messages at their atoms, block by block; normalisation by constants is part of the linear map."""
-        factor, offset = self.bond_norm.affine_map()
+        """Sum messages at their atoms by blocks; normalisation by constants joins the linear map."""
+        factor, offset = affine_map(self.bond_norm)
         bias = torch.addcmul(offset, self.gate.bias, factor)
         maps = self._maps(graph.x, self.gate.weight * factor.unsqueeze(1), bias)
         total = torch.zeros_like(graph.x)

@@ -68,11 +68,6 @@ class WeightedBatchNorm(nn.BatchNorm1d):
         self._track(mean, variance, weight.sum())
         return normalised
 
-    def affine_map(self) -> tuple[Tensor, Tensor]:
-        """Return ``factor`` and ``offset`` (n_channels,): evaluation mode is ``x * factor + offset``."""
-        factor = self.weight * (self.running_var + self.eps).rsqrt()
-        return factor, torch.addcmul(self.bias, self.running_mean, factor, value=-1)
-
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, n_rows: Tensor) -> None:
         """Update the running statistics as PyTorch does, with the unbiased variance."""
@@ -80,6 +75,23 @@ class WeightedBatchNorm(nn.BatchNorm1d):
         momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance * (n_rows / (n_rows - 1).clamp(min=1)), momentum)
+
+
+def affine_map(norm: WeightedBatchNorm) -> tuple[Tensor, Tensor]:
+    """Return what batch normalisation is in evaluation mode.
+
+    Parameters
+    ----------
+    norm : WeightedBatchNorm
+        With running statistics.
+
+    Returns
+    -------
+    factor, offset : Tensor of shape (n_channels,)
+        ``x * factor + offset`` is the normalised ``x``.
+    """
+    factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return factor, torch.addcmul(norm.bias, norm.running_mean, factor, value=-1)
 
 
 class _WeightedNormalise(torch.autograd.Function):
