@@ -95,6 +95,10 @@ class DivergedFitWarning(MatmosaicWarning):
     """The loss stopped being finite; predictions are unusable or those of an early epoch."""
 
 
+class NegativeTransferWarning(MatmosaicWarning):
+    """A simple answer is better on the validation rows than what was fitted."""
+
+
 class TrunkMemoryWarning(MatmosaicWarning):
     """The outputs of frozen layers do not fit into memory and are computed anew in each step."""
 

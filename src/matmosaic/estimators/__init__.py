@@ -1,6 +1,7 @@
 """Estimators: ``fit(structures, y)`` and ``predict(structures)``, one file per method."""
 
+from matmosaic.estimators.moe import MoERegressor
 from matmosaic.estimators.persistence import load_estimator
 from matmosaic.estimators.transfer import TransferRegressor
 
-__all__ = ["TransferRegressor", "load_estimator"]
+__all__ = ["MoERegressor", "TransferRegressor", "load_estimator"]

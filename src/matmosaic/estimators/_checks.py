@@ -36,6 +36,12 @@ def _is_options(value: Any) -> bool:
     return value is None or isinstance(value, Mapping)
 
 
+def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: isinstance(value, str) and value in names, f"one of {', '.join(map(repr, names))}"
+
+
+GATE_INITS = ("proxy", "warmup", "uniform")
+
 CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "backbone": (lambda value: isinstance(value, str), "the name of a backbone"),
     "backbone_options": (_is_options, "a dict of the backbone's arguments, or None"),
@@ -51,6 +57,18 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_sequence_of(value, lambda one: _is_int(one, 1)),
         "a sequence of ints >= 1",
     ),
+    "n_active": (lambda value: value is None or _is_int(value, 1), "an int >= 1, or None for all modules"),
+    "aggregation": _one_of("add", "concat", "ensemble"),
+    "gate_init": (
+        lambda value: not isinstance(value, str) or value in GATE_INITS,
+        f"one of {', '.join(map(repr, GATE_INITS))}, or a score for each module",
+    ),
+    "gate_penalty": (lambda value: _is_number(value) and 0 <= value < math.inf, "a finite number >= 0"),
+    "width": (lambda value: value is None or _is_int(value, 1), "an int >= 1, or None"),
+    "standardize": (_is_bool, "True or False"),
+    "guard": _one_of("none", "report", "fallback"),
+    "guard_scratch": (_is_bool, "True or False"),
+    "trunk_memory": (lambda value: _is_int(value, 0), "a number of bytes, an int >= 0"),
     "max_epochs": (lambda value: _is_int(value, 0), "an int >= 0"),
     "patience": (lambda value: value is None or _is_int(value, 1), "an int >= 1, or None"),
     "batch_size": (lambda value: _is_int(value, 1), "an int >= 1"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+from matmosaic.backbones import Backbone
 from matmosaic.exceptions import InvalidParameterError
 from matmosaic.modules import ModuleCard, PretrainedModule, resolve
 
@@ -52,3 +53,23 @@ def expert_names(cards: Sequence[ModuleCard]) -> list[str]:
     """Return a name for each module, with the start of its checksum where names are equal."""
     counts = Counter(card.name for card in cards)
     return [card.name if counts[card.name] == 1 else f"{card.name}@{str(card.sha256)[:8]}" for card in cards]
+
+
+def check_n_active(n_active: int | None, names: Sequence[str]) -> None:
+    """Raise InvalidParameterError if more experts are to be active than there are."""
+    if n_active is not None and n_active > len(names):
+        raise InvalidParameterError(
+            f"'n_active' must be at most the number of modules, {len(names)}, or None for all. Got "
+            f"{n_active}; the modules are {list(names)}."
+        )
+
+
+def check_widths(names: Sequence[str], experts: Sequence[Backbone]) -> None:
+    """Raise InvalidParameterError if features of different width cannot be added."""
+    widths = {name: expert.n_features for name, expert in zip(names, experts, strict=True)}
+    if len(set(widths.values())) > 1:
+        raise InvalidParameterError(
+            f"aggregation='add' without 'width' needs modules with features of one width. Got {widths}. Set "
+            f"width={min(widths.values())}, say, to map all to one width, or aggregation='concat' or "
+            "'ensemble'."
+        )

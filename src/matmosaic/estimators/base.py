@@ -31,9 +31,9 @@ from matmosaic.learning import (
     TargetScale,
     check_sample_weight,
     check_targets,
+    keep_freed_memory,
     make_net,
 )
-from matmosaic.learning.experts import ExpertTable
 from matmosaic.learning.sampling import balancing_probabilities
 from matmosaic.structures import as_structures, structure_arrays, structure_hash, usable_structures
 
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from skorch import NeuralNet
 
 Model: TypeAlias = "RegressionModel | MixtureModel"
-Table: TypeAlias = "GraphTable | ExpertTable"
+# A GraphTable or an ExpertTable: what the model's own ``make_table`` returns.
+Table: TypeAlias = Any
 
 HISTORY = ("epoch", "train_loss", "valid_loss", "valid_mae", "dur")
 # Below this a mean and a standard deviation of the labels say nothing.
@@ -142,6 +143,9 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             raise InvalidParameterError(f"'on_error' must be 'raise' or 'nan'. Got {on_error!r}.")
         if on_error == "nan" and not isinstance(X, GraphTable):
             return self._predict_usable(X)
+        return self._predict(X)
+
+    def _predict(self, X: Any) -> np.ndarray:
         model = self.net_.module_
         device = next(model.parameters()).device
         with device_memory(self.batch_size):
@@ -234,6 +238,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
 
     def _train(self, model: Model, train: TableDataset, validation: TableDataset | None) -> None:
         """Train a model and keep its net, its history and its best epoch."""
+        keep_freed_memory()
         labels = train.targets[:, 0].cpu().numpy()
         probabilities = balancing_probabilities(labels) if self.weighted_sampling else None
         self.net_ = self._net(model, validation, probabilities)
@@ -248,21 +253,19 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         model: Model,
         validation: TableDataset | None = None,
         probabilities: np.ndarray | None = None,
+        **changed: Any,
     ) -> NeuralNet:
-        """Return an initialised net over a model."""
+        """Return an initialised net over a model; ``changed`` are options in place of parameters."""
+        names = ("max_epochs", "patience", "batch_size", "learning_rate", "callbacks", "verbose")
+        options = {name: getattr(self, name) for name in names} | changed
         return make_net(
             model,
             validation,
             target_std=self.scale_.std,
-            max_epochs=self.max_epochs,
-            patience=self.patience,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
             backbone_learning_rate=self._backbone_learning_rate(),
             probabilities=probabilities,
-            callbacks=self.callbacks,
             device=resolve_device(self.device),
-            verbose=self.verbose,
+            **options,
         ).initialize()
 
     @abstractmethod

@@ -2,41 +2,166 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
-from matmosaic.backbones import unfreeze
+from matmosaic.backbones import Backbone, unfreeze
 from matmosaic.backbones.freezing import Unfrozen
-from matmosaic.estimators._experts import expert_names, resolve_experts
+from matmosaic.estimators._experts import check_n_active, check_widths, expert_names, resolve_experts
+from matmosaic.estimators._gating import best, given_scores, proxy_scores
+from matmosaic.estimators._guard import MIXTURE, Guard, check_validation
 from matmosaic.estimators.persistence import SavableRegressor
-from matmosaic.exceptions import InvalidParameterError
-from matmosaic.learning import MixtureModel, TableDataset
+from matmosaic.estimators.transfer import TRANSFER_RATE, TransferRegressor
+from matmosaic.graphs import GraphSettings
+from matmosaic.learning import MixtureModel, TableDataset, predict_rows
 from matmosaic.learning.aggregation import AGGREGATIONS
 from matmosaic.learning.gate import Gate
 
-TRANSFER_RATE = 5e-3
+WARM_UP_EPOCHS = 20
 
 
 class MoERegressor(SavableRegressor):
+    r"""Mix the features of several pre-trained modules, weighted by a learned gate.
+
+    The features of structure *x* are :math:`\sum_i G_i E_i(x)` over the modules' backbones
+    :math:`E_i`, with :math:`G = \mathrm{softmax}(\mathrm{KeepTopK}(\theta, k))`; a new head predicts
+    the property from them. The loss is the mean squared error plus
+    :math:`\lambda (G \cdot G - 1)^2`. What is frozen is evaluated once per structure and kept; an epoch
+    costs what the *k* active experts cost.
+
+    Parameters
+    ----------
+    modules : str, path-like, PretrainedModule, or sequence of these
+        What to mix: references such as ``"bundled:emt-eform"``, globs such as ``"bundled:*"``,
+        directories of modules, modules, or a list of any of these.
+    n_active : int or None, default=None
+        Number *k* of experts that are mixed; None for all.
+    aggregation : {"add", "concat", "ensemble"}, default="add"
+        One head on the weighted sum of features; one head on all weighted features side by side; or a
+        head per expert and the weighted mean of their predictions.
+    gate_init : {"proxy", "warmup", "uniform"} or array-like of shape (n_modules,), default="proxy"
+        How the *k* experts are chosen if not all are active. ``"proxy"``: those whose features let
+        the nearest neighbours predict the labels best, leave one out. ``"warmup"``: those with the
+        largest scores after 20 epochs with all experts. ``"uniform"``: all scores start at 1 and
+        compete in training, as published: the first few steps decide. Or scores of your own.
+    gate_penalty : float, default=0.01
+        Factor :math:`\lambda` of the penalty that favours few experts.
+    width : int or None, default=None
+        Map each expert's features to this width first, by a learned linear map, so that ``"add"`` can
+        mix modules of different widths. None for no map.
+    standardize : bool, default=True
+        Let the heads see features of zero mean and unit spread on the training rows. False is the
+        published model.
+    unfrozen : str or sequence of str, default="last"
+        What of each module is trained besides gate and head: ``"head"`` (nothing), ``"last"`` (the
+        last layer), ``"all"``, or names of layer groups that all modules have.
+    head_widths : sequence of int, default=(32, 32)
+        Hidden layers of a head.
+    guard : {"none", "report", "fallback"}, default="none"
+        Compare with simple answers on the validation rows: the median, each module's own head
+        rescaled to the labels, ridge on all frozen features. ``"report"`` keeps the errors in
+        ``guard_`` and warns if one is better; ``"fallback"`` then predicts with the best.
+    guard_scratch : bool, default=False
+        Let the guard also train the first module's network from scratch.
+    trunk_memory : int, default=2147483648
+        Bytes of outputs of frozen layers that are kept in memory; more goes to temporary files.
+    max_epochs : int, default=100
+        Length of the schedule. 0 trains nothing.
+    patience : int or None, default=None
+        Epochs without a better validation error before training stops early; None never stops
+        early. The best epoch is restored in any case.
+    batch_size : int, default=250
+        Structures per step.
+    learning_rate : float, default=0.01
+        Of gate and head.
+    backbone_learning_rate : float or None, default=None
+        Of the experts; None means 0.005.
+    validation_fraction : float, default=0.15
+        Share of the rows that are held out to choose the best epoch; 0 keeps the last epoch.
+    weighted_sampling : bool, default=False
+        Draw training rows so that 30 bins of the labels have equal chances, for skewed labels.
+    compress : bool, default=True
+        Compute equal atoms and bonds of a crystal once; same result, less time.
+    random_state : int, RandomState or None, default=None
+        An int makes a fit on the CPU reproducible bit for bit, for one number of threads.
+    device : str, default="auto"
+        ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    n_jobs : int or None, default=None
+        Processes that build graphs.
+    memory : None, str, path-like or joblib.Memory, default=None
+        Folder where graphs are kept for other processes and later runs.
+    callbacks : list of skorch callbacks, optional
+        For example a progress bar, ``skorch.callbacks.EpochScoring`` or a logger.
+    verbose : int, default=0
+        0 prints nothing, 1 a line per epoch.
+
+    Attributes
+    ----------
+    gate_scores_ : ndarray of shape (n_modules,)
+        Weight of each module; they sum to 1, and are 0 for modules that are not active.
+    module_names_ : list of str, length n_modules
+        Names of the modules.
+    module_cards_ : list of ModuleCard, length n_modules
+        Their cards.
+    guard_ : pandas.DataFrame or None
+        ``valid_mae`` (unit of y) of the mixture and of each simple answer, best first.
+    answer_ : str
+        Name of what predicts: ``"mixture"``, or with ``guard="fallback"`` perhaps another row of
+        ``guard_``.
+    net_ : skorch.NeuralNet
+        The trained net; ``net_.module_`` is the network of the active experts.
+    history_ : pandas.DataFrame
+        A row per epoch: ``train_loss``, ``valid_loss`` (scaled labels, squared), ``valid_mae``
+        (unit of y), ``dur`` (seconds).
+    best_epoch_ : int
+        The epoch that was restored, counted from 1.
+    unfrozen_ : list of str
+        Names of the experts' parameters that were trained.
+    scale_ : TargetScale
+        Mean and standard deviation of the training labels.
+    n_train_ : int
+        Number of training rows, without the validation rows.
+
+    References
+    ----------
+    Chang, Wang, Ertekin, npj Comput. Mater. 8, 242 (2022), DOI 10.1038/s41524-022-00929-x; the proxy
+    is that of Wang et al., arXiv:2502.15483.
+
+    Examples
+    --------
+    >>> from matmosaic.datasets import load_alloys
+    >>> X, y = load_alloys(target="shear_modulus", return_X_y=True)
+    >>> model = MoERegressor("bundled:*", n_active=2, max_epochs=5, random_state=0)
+    >>> model.fit(X[:60], y[:60]).predict(X[60:65]).shape
+    (5,)
+    >>> int((model.gate_scores_ > 0).sum())
+    2
+    """
+
     def __init__(
         self,
         modules: Any,
         *,
         n_active: int | None = None,
-        aggregation: str = "add",
-        gate_init: Any = "uniform",
+        aggregation: Literal["add", "concat", "ensemble"] = "add",
+        gate_init: str | Sequence[float] | np.ndarray = "proxy",
         gate_penalty: float = 0.01,
         width: int | None = None,
         standardize: bool = True,
         unfrozen: Unfrozen = "last",
         head_widths: Sequence[int] = (32, 32),
+        guard: Literal["none", "report", "fallback"] = "none",
+        guard_scratch: bool = False,
         trunk_memory: int = 2**31,
-        max_epochs: int = 300,
+        max_epochs: int = 100,
         patience: int | None = None,
         batch_size: int = 250,
         learning_rate: float = 1e-2,
@@ -60,6 +185,8 @@ class MoERegressor(SavableRegressor):
         self.standardize = standardize
         self.unfrozen = unfrozen
         self.head_widths = head_widths
+        self.guard = guard
+        self.guard_scratch = guard_scratch
         self.trunk_memory = trunk_memory
         self.max_epochs = max_epochs
         self.patience = patience
@@ -76,68 +203,162 @@ class MoERegressor(SavableRegressor):
         self.callbacks = callbacks
         self.verbose = verbose
 
+    def explain(self) -> pd.DataFrame:
+        """Return what the mixture is made of.
+
+        Returns
+        -------
+        DataFrame
+            A row per module, the heaviest first, indexed by name: ``gate_score`` (they sum to 1),
+            ``active``, and ``target``, ``unit``, ``dataset`` and ``license_weights`` of its card.
+        """
+        check_is_fitted(self, "net_")
+        cards = self.module_cards_
+        columns = {
+            "gate_score": self.gate_scores_,
+            "active": self.gate_scores_ > 0,
+            "target": [card.target for card in cards],
+            "unit": [card.unit for card in cards],
+            "dataset": [card.dataset["name"] for card in cards],
+            "license_weights": [card.license_weights for card in cards],
+        }
+        index = pd.Index(self.module_names_, name="module")
+        return pd.DataFrame(columns, index=index).sort_values("gate_score", ascending=False, kind="stable")
+
     def _model(self) -> MixtureModel:
         modules = resolve_experts(self.modules)
-        self._check_n_active(len(modules))
+        # Live ones, since what a reference names may change or vanish before the guard needs it.
+        self._modules = modules
         self.module_cards_ = [module.card for module in modules]
         self.module_names_ = expert_names(self.module_cards_)
+        check_n_active(self.n_active, self.module_names_)
         experts = [module.build_backbone() for module in modules]
-        for expert in experts:
-            self.unfrozen_ = unfreeze(expert, self.unfrozen)
-        race = self._n_active() if self.gate_init == "uniform" else len(experts)
-        return self._mixture(experts, self.module_names_, torch.ones(len(experts)), race)
+        if self.aggregation == "add" and self.width is None:
+            check_widths(self.module_names_, experts)
+        trained = (name for expert in experts for name in unfreeze(expert, self.unfrozen))
+        self.unfrozen_ = list(dict.fromkeys(trained))
+        race = isinstance(self.gate_init, str) and self.gate_init == "uniform"
+        n_active = self._n_active() if race else len(experts)
+        return self._mixture(experts, self.module_names_, Gate(torch.ones(len(experts)), n_active))
+
+    def _learn(self, model: Any, train: TableDataset, validation: TableDataset | None) -> None:
+        frozen = model.all_features(train, batch_size=self.batch_size)
+        guard = self._start_guard(model, frozen, train, validation)
+        chosen = self._choose(model, frozen, train)
+        if len(chosen) < len(model.experts):
+            model = self._of_experts(model, chosen)
+            train = train.of_experts(chosen)
+            validation = None if validation is None else validation.of_experts(chosen)
+        self._scale_features(model, [frozen[one] for one in chosen], train)
+        self._train(model, train, validation)
+        self._chosen = chosen
+        self.gate_scores_ = self._gate_scores()
+        self._finish_guard(guard, train, validation)
+
+    def _gate_scores(self) -> np.ndarray:
+        scores = np.zeros(len(self.module_names_))
+        scores[self._chosen] = self.net_.module_.gate.all_weights().double().cpu().numpy()
+        return scores / scores.sum()
+
+    def _scale_features(self, model: MixtureModel, features: Sequence[Tensor], rows: TableDataset) -> None:
+        if self.standardize:
+            model.aggregation.fit_scales(list(features), rows.targets[:, 1])
+
+    def _choose(self, model: MixtureModel, frozen: Sequence[Tensor], train: TableDataset) -> list[int]:
+        """Return the numbers of the experts to train; set first scores of the gate that were given."""
+        n_experts = len(model.experts)
+        if not isinstance(self.gate_init, str):
+            scores = given_scores(self.gate_init, n_experts)
+            model.gate.start_from(scores)
+        elif self.gate_init == "uniform" or self._n_active() == n_experts:
+            return list(range(n_experts))
+        elif self.gate_init == "proxy":
+            scores = proxy_scores(frozen, train)
+        else:
+            scores = self._warm_up(model, frozen, train)
+        return best(scores, self._n_active())
+
+    def _warm_up(self, model: MixtureModel, frozen: Sequence[Tensor], train: TableDataset) -> np.ndarray:
+        """Return the scores that a short training of a copy, with all experts, learns."""
+        model = copy.deepcopy(model)
+        self._scale_features(model, frozen, train)
+        self._net(model, max_epochs=WARM_UP_EPOCHS, callbacks=None).partial_fit(train)
+        return model.gate.scores.detach().double().cpu().numpy()
+
+    def _of_experts(self, model: MixtureModel, chosen: Sequence[int]) -> MixtureModel:
+        """Return the mixture of some of the experts."""
+        experts = [model.backbones[one] for one in chosen]
+        gate = Gate(model.gate.scores.detach()[chosen], len(chosen))
+        return self._mixture(experts, [model.names[one] for one in chosen], gate).to(gate.scores.device)
+
+    def _start_guard(
+        self,
+        model: MixtureModel,
+        frozen: Sequence[Tensor],
+        train: TableDataset,
+        validation: TableDataset | None,
+    ) -> Guard | None:
+        """Fit the simple answers while the experts are as their modules have them."""
+        if self.guard == "none":
+            return None
+        held = check_validation(self.guard, validation)
+        features = model.all_features(held, batch_size=self.batch_size)
+        return Guard(self._modules, self.module_names_, (train, frozen), (held, features), self.scale_)
+
+    def _finish_guard(self, guard: Guard | None, train: TableDataset, validation: Any) -> None:
+        """Compare the trained mixture with the simple answers."""
+        self.answer_, self.guard_, self._fallback = MIXTURE, None, None
+        if guard is None:
+            return
+        guard.add(MIXTURE, predict_rows(self.net_.module_, validation, batch_size=self.batch_size))
+        if self.guard_scratch:
+            scratch = self._scratch(train, validation)
+            outputs = predict_rows(scratch.net_.module_, validation.raw(), batch_size=self.batch_size)
+            guard.add("scratch", outputs, scratch)
+        self.guard_ = guard.table()
+        if self.guard == "fallback":
+            self.answer_, self._fallback = guard.winner(n_jobs=self.n_jobs, memory=self.memory)
+        else:
+            guard.warn()
+
+    def _scratch(self, train: TableDataset, validation: TableDataset) -> TransferRegressor:
+        """Return the first module's network, trained from scratch on the same rows."""
+        card = self.module_cards_[self._chosen[0]]
+        own = self.get_params(deep=False)
+        shared = {name: own[name] for name in TransferRegressor().get_params(deep=False) if name in own}
+        shared |= {"unfrozen": "all", "backbone_learning_rate": None, "random_state": None}
+        scratch = TransferRegressor(
+            **shared,
+            backbone=card.backbone,
+            backbone_options=card.backbone_options,
+            graph_settings=GraphSettings.from_dict(card.graph),
+        )
+        scratch.fit_rows(train.raw(), validation.raw(), scale=self.scale_)
+        return scratch
 
     def _n_active(self) -> int:
-        return self.n_active or len(self.module_names_)
+        return len(self.module_names_) if self.n_active is None else self.n_active
 
-    def _mixture(self, experts, names, scores, n_active) -> MixtureModel:
-        widths = [expert.n_features for expert in experts]
+    def _mixture(self, experts: Sequence[Backbone], names: Sequence[str], gate: Gate) -> MixtureModel:
         options = {"width": self.width} if self.aggregation == "add" else {}
+        widths = [expert.n_features for expert in experts]
         return MixtureModel(
             experts,
             names,
-            Gate(scores, n_active),
+            gate,
             AGGREGATIONS[self.aggregation](widths, self.head_widths, **options),
             gate_penalty=self.gate_penalty,
             max_trunk_bytes=self.trunk_memory,
         )
 
-    def _learn(self, model: Any, train: TableDataset, validation: TableDataset | None) -> None:
-        features = None
-        chosen = list(range(len(model.experts)))
-        scores = None
-        if self._n_active() < len(chosen) and self.gate_init != "uniform":
-            features = model.all_features(train, batch_size=self.batch_size)
-            scores = self._scores(model, train, features)
-            chosen = sorted(np.argsort(-scores, kind="stable")[: self._n_active()].tolist())
-            features = [features[one] for one in chosen]
-            theta = torch.ones(len(chosen))
-            model = self._mixture(
-                [model.experts[one] for one in chosen],
-                [model.names[one] for one in chosen],
-                theta,
-                len(chosen),
-            ).to(train.targets.device)
-            train = train.on(train.table.of_experts(chosen))
-            validation = None if validation is None else validation.on(validation.table.of_experts(chosen))
-        if self.standardize:
-            features = features or model.all_features(train, batch_size=self.batch_size)
-            model.aggregation.fit_scales(features, train.targets[:, 1])
-        self._train(model, train, validation)
-        self.gate_scores_ = np.zeros(len(self.module_names_))
-        self.gate_scores_[chosen] = model.gate.all_weights().cpu().numpy()
-        self.gate_scores_ /= self.gate_scores_.sum()
-        self._chosen = chosen
-
-    def _check_n_active(self, n):
-        if self.n_active is not None and self.n_active > n:
-            raise InvalidParameterError("n_active")
-
     def _backbone_learning_rate(self) -> float:
         return TRANSFER_RATE if self.backbone_learning_rate is None else self.backbone_learning_rate
 
-    def _to_files(self, *, target, unit):
+    def _predict(self, X: Any) -> np.ndarray:
+        return super()._predict(X) if self._fallback is None else self._fallback.predict(X)
+
+    def _to_files(self, *, target: str, unit: str) -> dict[str, bytes]:
         raise NotImplementedError
 
-    def _restore(self, *a):
+    def _restore(self, document: dict[str, Any], contents: Mapping[str, bytes], source: Path) -> None:
         raise NotImplementedError

@@ -35,6 +35,13 @@ class SingleBackboneRegressor(SavableRegressor):
             model.scale_features(train, batch_size=self.batch_size)
         self._train(model, train, validation)
 
+    def fit_rows(self, train: TableDataset, validation: TableDataset | None, *, scale: TargetScale) -> None:
+        """Learn from rows of graphs whose labels are scaled already."""
+        self.scale_ = scale
+        self.n_train_ = len(train)
+        self._fingerprints = []
+        self._learn(self._model().to(train.table.device), train, validation)
+
     def to_module(
         self,
         *,

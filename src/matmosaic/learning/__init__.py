@@ -1,8 +1,9 @@
 """Learning: models, targets and the skorch net that trains them."""
 
 from matmosaic.learning.dataset import TableDataset
+from matmosaic.learning.memory import keep_freed_memory
 from matmosaic.learning.mixture import MixtureModel
-from matmosaic.learning.model import RegressionModel
+from matmosaic.learning.model import RegressionModel, predict_rows
 from matmosaic.learning.net import make_net
 from matmosaic.learning.targets import TargetScale, check_sample_weight, check_targets
 
@@ -13,5 +14,7 @@ __all__ = [
     "TargetScale",
     "check_sample_weight",
     "check_targets",
+    "keep_freed_memory",
     "make_net",
+    "predict_rows",
 ]

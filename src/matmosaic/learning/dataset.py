@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,10 +49,18 @@ class TableDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def on(self, table: ExpertTable) -> TableDataset:
-        """Return the same rows, targets and weights on another table of the same structures."""
-        labels, weights = self.targets.cpu().numpy().T
-        return TableDataset(table, labels, weights, rows=self.rows.cpu().numpy())
+    def of_experts(self, experts: Sequence[int]) -> TableDataset:
+        """Return the same rows for some of the experts of an ExpertTable."""
+        return self._on(self.table.of_experts(experts))  # type: ignore[union-attr]
+
+    def raw(self) -> TableDataset:
+        """Return the same rows as the first expert's graphs, on which no trunk was run."""
+        return self._on(self.table.graphs[0])  # type: ignore[union-attr]
+
+    def _on(self, table: GraphTable | ExpertTable) -> TableDataset:
+        other = copy.copy(self)
+        other.table = table
+        return other
 
     def __getitem__(self, row: int) -> tuple[Batch | ExpertBatch, Tensor]:
         """Return one row as a batch of one."""

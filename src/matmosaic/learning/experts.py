@@ -53,9 +53,15 @@ class ExpertTable:
         Of the same structures, each built with other settings.
     inputs : sequence of ExpertInput
         One per expert.
+
+    Attributes
+    ----------
+    graphs : list of GraphTable
+        The tables as they were given: those in ``tables`` may lose fields that no expert reads.
     """
 
     def __init__(self, tables: Sequence[GraphTable], inputs: Sequence[ExpertInput]) -> None:
+        self.graphs = list(tables)
         self.tables = list(tables)
         self.inputs = list(inputs)
 
@@ -75,8 +81,12 @@ class ExpertTable:
         """Return the table of some of the experts."""
         inputs = [self.inputs[expert] for expert in experts]
         used = sorted({one.table for one in inputs})
-        tables = [self.tables[number] for number in used]
-        return ExpertTable(tables, [replace(one, table=used.index(one.table)) for one in inputs])
+        some = ExpertTable(
+            [self.graphs[number] for number in used],
+            [replace(one, table=used.index(one.table)) for one in inputs],
+        )
+        some.tables = [self.tables[number] for number in used]
+        return some
 
     def select(self, rows: Any) -> ExpertBatch:
         """Return some structures as a batch."""

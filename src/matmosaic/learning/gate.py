@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +35,11 @@ class Gate(nn.Module):
         self.scores = nn.Parameter(scores.clone())
         self.n_active = n_active
 
+    @torch.no_grad()
+    def start_from(self, scores: np.ndarray) -> None:
+        """Set the scores (n_experts,)."""
+        self.scores.copy_(torch.as_tensor(scores))
+
     def active(self) -> list[int]:
         """Return the experts with the largest scores, in their own order; the first win a tie."""
         if self.n_active == len(self.scores):
@@ -43,7 +49,8 @@ class Gate(nn.Module):
 
     def forward(self, active: list[int]) -> Tensor:
         """Return the weights (n_active,) of the active experts; they sum to 1."""
-        return self.scores[active].softmax(0)
+        everyone = len(active) == len(self.scores)
+        return (self.scores if everyone else self.scores[active]).softmax(0)
 
     def penalty(self) -> Tensor:
         r"""Return :math:`(G \cdot G - 1)^2`, which is smallest when one expert has all the weight."""

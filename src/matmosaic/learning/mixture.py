@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,11 @@ class MixtureModel(nn.Module):
         self.max_trunk_bytes = max_trunk_bytes
         super().train()
 
+    @property
+    def backbones(self) -> list[Backbone]:
+        """The experts."""
+        return cast("list[Backbone]", list(self.experts))
+
     def train(self, mode: bool = True) -> MixtureModel:
         """Switch between training and evaluation, if it is another mode: each switch walks all layers."""
         return self if mode == self.training else super().train(mode)
@@ -71,10 +76,11 @@ class MixtureModel(nn.Module):
 
     def features(self, batch: ExpertBatch, active: list[int]) -> list[Tensor]:
         """Return the features (n_structures, width) of the active experts."""
-        functions = [partial(_tail, self.experts[number], batch, number) for number in active]
+        experts = self.backbones
+        functions = [partial(_tail, experts[number], batch, number) for number in active]
         if batch.on_cpu:
             trained = [
-                [one for one in self.experts[number].parameters() if one.requires_grad] for number in active
+                [one for one in experts[number].parameters() if one.requires_grad] for number in active
             ]
             return differentiable_side_by_side(functions, trained)
         return [function() for function in functions]
@@ -85,12 +91,12 @@ class MixtureModel(nn.Module):
 
     def elements(self) -> frozenset[int] | None:
         """Return the atomic numbers that all experts know; None for all."""
-        known = [some for some in (expert.elements() for expert in self.experts) if some is not None]
+        known = [some for some in (expert.elements() for expert in self.backbones) if some is not None]
         return frozenset.intersection(*known) if known else None
 
     def make_table(self, X: Any, **options: Any) -> ExpertTable:
         """Return the graphs that the experts work on; options are those of ``make_table``."""
-        keys = [(expert.graph_settings, expert.supports_weights) for expert in self.experts]
+        keys = [(expert.graph_settings, expert.supports_weights) for expert in self.backbones]
         kinds = list(dict.fromkeys(keys))
         if isinstance(X, GraphTable) and len(kinds) > 1:
             raise InvalidParameterError(
@@ -98,9 +104,9 @@ class MixtureModel(nn.Module):
                 f"{dict(zip(self.names, keys, strict=True))}. Give structures instead."
             )
         first = [keys.index(kind) for kind in kinds]
-        tables = [make_table(self.experts[one], X, name=self._named(one), **options) for one in first]
+        tables = [make_table(self.backbones[one], X, name=self._named(one), **options) for one in first]
         inputs = [ExpertInput(kinds.index(key)) for key in keys]
-        for number, (expert, given) in enumerate(zip(self.experts, inputs, strict=True)):
+        for number, (expert, given) in enumerate(zip(self.backbones, inputs, strict=True)):
             check_elements(tables[given.table], expert.elements(), name=self._named(number))
         return ExpertTable(tables, inputs)
 
@@ -109,7 +115,7 @@ class MixtureModel(nn.Module):
 
     def run_trunk(self, table: ExpertTable, *, batch_size: int) -> ExpertTable:
         """Run the frozen trunks once per structure."""
-        return run_trunks(self.experts, table, batch_size=batch_size, max_bytes=self.max_trunk_bytes)
+        return run_trunks(self.backbones, table, batch_size=batch_size, max_bytes=self.max_trunk_bytes)
 
     @torch.no_grad()
     def all_features(self, rows: TableDataset, *, batch_size: int) -> list[Tensor]:

@@ -72,3 +72,10 @@ class RegressionModel(nn.Module):
     def predict(self, table: GraphTable, *, batch_size: int = 256) -> Tensor:
         """Map graphs that no trunk was run on to targets (n_structures, n_targets)."""
         return self.head(structure_features(self.backbone, table, batch_size=batch_size))
+
+
+@torch.no_grad()
+def predict_rows(model: nn.Module, rows: TableDataset, *, batch_size: int) -> Tensor:
+    """Map rows of what the trunk gave to targets (n_rows, n_targets), in evaluation mode."""
+    model.eval()
+    return torch.cat([model(rows.__getitems__(part)[0]) for part in batches(len(rows), batch_size)])

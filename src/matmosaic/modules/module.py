@@ -185,9 +185,21 @@ class PretrainedModule:
             raise ModuleFormatError(
                 f"Module {self.card.name!r} has no head; fit one on its features instead."
             )
-        return self._predict_from(self.features(X, n_jobs=n_jobs, memory=memory))
+        return self.predict_from(self.features(X, n_jobs=n_jobs, memory=memory))
 
-    def _predict_from(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+    def predict_from(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Predict the module's own target from features that :meth:`features` gave.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_structures, n_features)
+            Dimensionless.
+
+        Returns
+        -------
+        ndarray of shape (n_structures,)
+            As :meth:`predict` returns them; the module must have a head.
+        """
         import torch
 
         head = self.build_head()
@@ -223,7 +235,7 @@ class PretrainedModule:
         features = self.features(crystals)
         predictions: list[Any] = [None] * len(crystals)
         if self.card.head is not None and self.card.head.get("n_out", 1) == 1:
-            predictions = self._predict_from(features).tolist()
+            predictions = self.predict_from(features).tolist()
         return [_golden.record(*row) for row in zip(crystals, features, predictions, strict=True)]
 
     def verify(self) -> float:
