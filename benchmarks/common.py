@@ -70,6 +70,12 @@ def published_module(data: Path, name: str = "mp_eform") -> Any:
     return import_cgcnn(data / "moe" / "extractors" / f"{name}.pth.tar")
 
 
+def published_modules(data: Path) -> list[Any]:
+    """Return all published CGCNN extractors as modules, in the order of their names."""
+    paths = sorted((data / "moe" / "extractors").glob("*.pth.tar"))
+    return [published_module(data, path.name.removesuffix(".pth.tar")) for path in paths]
+
+
 def circumstances() -> dict[str, Any]:
     """Return when, how and on what the figures were measured."""
     import torch
