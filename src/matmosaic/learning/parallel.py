@@ -41,12 +41,18 @@ def map_side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) 
 def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
     """Return threads that run torch on one thread each; a forked process gets its own."""
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(n_threads, "matmosaic", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(n_threads, "matmosaic", initializer=_use_one_thread)
     started = Barrier(n_threads)
     list(pool.map(lambda _: started.wait(), range(n_threads)))
     # The setting is a thread's own, but torch also keeps the last one for threads that start later.
     torch.set_num_threads(before)
     return pool
+
+
+def _use_one_thread() -> None:
+    # A thread takes torch's last number when it first needs one, and would forget one set before that.
+    torch.get_num_threads()
+    torch.set_num_threads(1)
 
 
 def differentiable_side_by_side(
