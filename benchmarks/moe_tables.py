@@ -9,8 +9,8 @@ error.
     python benchmarks/moe_tables.py --methods constant,scratch,transfer \
         --tasks jarvis_2d_exfoliation,piezoelectric_tensor,mp_phonons
     python benchmarks/moe_tables.py --methods constant,scratch,transfer,moe --epochs 200
-    python benchmarks/moe_tables.py --methods moe-k2,moe-k2-warmup,moe-k2-uniform,moe-k4,moe-k4-warmup,moe-k4-uniform \
-        --epochs 100
+    python benchmarks/moe_tables.py --epochs 100 \
+        --methods moe-k2,moe-k2-warmup,moe-k2-uniform,moe-k4,moe-k4-warmup,moe-k4-uniform
 
 Methods: ``constant`` (training median), ``scratch``, ``transfer`` (from mp_eform), ``transfer-NAME`` (from
 another extractor), ``moe`` (all 18 experts), ``moe-published`` (the same without standardised features),
