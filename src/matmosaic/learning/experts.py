@@ -171,8 +171,8 @@ def run_trunks(
         except (MemoryError, torch.OutOfMemoryError, OSError) as error:
             warnings.warn(
                 f"The outputs of expert {number}'s frozen layers do not fit into memory or the temporary "
-                f"folder ({error}); its layers are run anew in each step, which is slower. Freeze fewer "
-                "experts' worth of structures at once, or free memory.",
+                f"folder ({error}); its layers are run anew in each step, which is slower. Free memory, "
+                "or let TMPDIR name a folder with more room.",
                 TrunkMemoryWarning,
                 stacklevel=2,
             )
@@ -210,6 +210,7 @@ class _Storage:
 
     def __init__(self, n_bytes: int) -> None:
         self.left = n_bytes
+        self.mapped = 0
 
     def empty(self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return an unfilled tensor; raise MemoryError if there is no room for it anywhere."""
@@ -217,10 +218,12 @@ class _Storage:
         if device.type != "cpu" or needed <= self.left:
             self.left -= needed
             return torch.empty(shape, dtype=dtype, device=device)
-        free = shutil.disk_usage(tempfile.gettempdir()).free
+        # Files take up space as they are written, which those of this trunk hardly are yet.
+        free = shutil.disk_usage(tempfile.gettempdir()).free - self.mapped
         # A mapped file that outgrows the disk would kill the process when it is written to.
         if needed > free:
             raise MemoryError(f"{needed:,} bytes are needed, {free:,} are free in {tempfile.gettempdir()}")
+        self.mapped += needed
         logger.info("mapping %s bytes of trunk outputs to a temporary file", f"{needed:,}")
         numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
         # The system deletes the file when the last map of it is gone.
