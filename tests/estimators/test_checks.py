@@ -5,6 +5,7 @@ import pytest
 
 from matmosaic import GraphSettings, TransferRegressor
 from matmosaic.estimators._checks import CONSTRAINTS, check_parameters
+from matmosaic.estimators.moe import MoERegressor
 from matmosaic.exceptions import InvalidParameterError
 
 REFUSED = [
@@ -37,6 +38,24 @@ REFUSED = [
     ("n_jobs", 0, "an int other than 0, or None"),
     ("n_jobs", "all", "an int other than 0, or None"),
     ("callbacks", 3, "a list of skorch callbacks, or None"),
+    ("n_active", 0, "an int >= 1, or None for all modules"),
+    ("n_active", 2.0, "an int >= 1, or None for all modules"),
+    ("aggregation", "mean", "one of 'add', 'concat', 'ensemble'"),
+    ("aggregation", None, "one of 'add', 'concat', 'ensemble'"),
+    ("gate_init", "random", "one of 'proxy', 'warmup', 'uniform', or a score for each module"),
+    ("gate_penalty", -0.1, "a finite number >= 0"),
+    ("gate_penalty", float("inf"), "a finite number >= 0"),
+    ("width", 0, "an int >= 1, or None"),
+    ("standardize", "yes", "True or False"),
+    ("guard", True, "one of 'none', 'report', 'fallback'"),
+    ("guard_scratch", None, "True or False"),
+    ("trunk_memory", -1, "a number of bytes, an int >= 0"),
+    ("trunk_memory", "2GB", "a number of bytes, an int >= 0"),
+]
+MISSPELT = [
+    ("aggregation", "concta", "concat"),
+    ("gate_init", "prxy", "proxy"),
+    ("guard", "fallbak", "fallback"),
 ]
 
 ACCEPTED = [
@@ -51,15 +70,29 @@ ACCEPTED = [
     ("validation_fraction", 0),
     ("compress", np.bool_(False)),
     ("n_jobs", -1),
+    ("n_active", np.int64(2)),
+    ("gate_init", [1.0, 2.0]),
+    ("gate_init", np.ones(3)),
+    ("gate_penalty", 0),
+    ("width", None),
+    ("trunk_memory", 0),
 ]
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), REFUSED)
 def test_wrong_values_are_refused_in_fit_with_what_was_expected(name, value, expected, labelled):
-    estimator = TransferRegressor(**{name: value})  # the constructor only assigns
+    only_moe = name not in TransferRegressor().get_params()
+    # The constructors only assign.
+    estimator = MoERegressor("bundled:*", **{name: value}) if only_moe else TransferRegressor(**{name: value})
     with pytest.raises(InvalidParameterError) as caught:
         estimator.fit(*labelled)
     assert str(caught.value) == f"'{name}' must be {expected}. Got {value!r}."
+
+
+@pytest.mark.parametrize(("name", "value", "meant"), MISSPELT)
+def test_misspelt_choices_get_a_guess(name, value, meant, labelled):
+    with pytest.raises(InvalidParameterError, match=rf"Got '{value}'\. Did you mean '{meant}'\?"):
+        MoERegressor("bundled:*", **{name: value}).fit(*labelled)
 
 
 @pytest.mark.parametrize(("name", "value"), ACCEPTED)
@@ -68,6 +101,7 @@ def test_values_are_accepted_as_numpy_makes_them_too(name, value):
 
 
 def test_each_constrained_name_is_a_parameter_whose_default_is_accepted():
-    defaults = TransferRegressor().get_params()
-    assert CONSTRAINTS.keys() <= defaults.keys()
-    check_parameters(defaults)
+    defaults = [TransferRegressor().get_params(), MoERegressor("bundled:*").get_params()]
+    assert CONSTRAINTS.keys() <= defaults[0].keys() | defaults[1].keys()
+    for one in defaults:
+        check_parameters(one)

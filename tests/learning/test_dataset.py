@@ -2,8 +2,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from matmosaic.graphs import GraphTable
+from matmosaic.graphs import GraphSettings, GraphTable
 from matmosaic.learning import TableDataset
+from matmosaic.learning.experts import ExpertInput, ExpertTable
 
 
 def test_batch_is_a_selection_with_targets_and_weights(crystals):
@@ -29,3 +30,14 @@ def test_loader_visits_each_row_once_and_keeps_the_last_batch(crystals):
     batches = list(loader)
     assert [len(graph) for graph, _ in batches] == [3, 3, 2]  # skorch weighs losses of batches by this
     assert sorted(torch.cat([targets for _, targets in batches])[:, 0].tolist()) == list(range(8))
+
+
+def test_raw_rows_are_graphs_of_the_first_expert(crystals):
+    far, near = (GraphTable.from_structures(crystals, GraphSettings(cutoff=one)) for one in (8.0, 5.0))
+    table = ExpertTable([far, near], [ExpertInput(0), ExpertInput(1), ExpertInput(0)])
+    dataset = TableDataset(table, np.array([10.0, 20]), rows=np.array([5, 1]))
+    assert dataset.raw().table is far
+    some = dataset.of_experts([1, 2])
+    assert some.raw().table is near
+    batch, targets = some.raw()[0]
+    assert (batch.z.tolist(), targets.tolist()) == (far.select([5]).z.tolist(), [[10, 1]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -40,7 +41,12 @@ def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
     return lambda value: isinstance(value, str) and value in names, f"one of {', '.join(map(repr, names))}"
 
 
-GATE_INITS = ("proxy", "warmup", "uniform")
+CHOICES = {
+    "aggregation": ("add", "concat", "ensemble"),
+    "gate_init": ("proxy", "warmup", "uniform"),
+    "guard": ("none", "report", "fallback"),
+}
+GATE_INITS = CHOICES["gate_init"]
 
 CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "backbone": (lambda value: isinstance(value, str), "the name of a backbone"),
@@ -58,7 +64,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a sequence of ints >= 1",
     ),
     "n_active": (lambda value: value is None or _is_int(value, 1), "an int >= 1, or None for all modules"),
-    "aggregation": _one_of("add", "concat", "ensemble"),
+    "aggregation": _one_of(*CHOICES["aggregation"]),
     "gate_init": (
         lambda value: not isinstance(value, str) or value in GATE_INITS,
         f"one of {', '.join(map(repr, GATE_INITS))}, or a score for each module",
@@ -66,7 +72,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "gate_penalty": (lambda value: _is_number(value) and 0 <= value < math.inf, "a finite number >= 0"),
     "width": (lambda value: value is None or _is_int(value, 1), "an int >= 1, or None"),
     "standardize": (_is_bool, "True or False"),
-    "guard": _one_of("none", "report", "fallback"),
+    "guard": _one_of(*CHOICES["guard"]),
     "guard_scratch": (_is_bool, "True or False"),
     "trunk_memory": (lambda value: _is_int(value, 0), "a number of bytes, an int >= 0"),
     "max_epochs": (lambda value: _is_int(value, 0), "an int >= 0"),
@@ -100,4 +106,10 @@ def check_parameters(parameters: dict[str, Any]) -> None:
     for name, value in parameters.items():
         holds, text = CONSTRAINTS.get(name, (None, ""))
         if holds is not None and not holds(value):
-            raise InvalidParameterError(f"'{name}' must be {text}. Got {value!r}.")
+            raise InvalidParameterError(f"'{name}' must be {text}. Got {value!r}.{_guess(name, value)}")
+
+
+def _guess(name: str, value: Any) -> str:
+    """Return a question if a misspelt choice is like a valid one."""
+    close = difflib.get_close_matches(str(value), CHOICES.get(name, ()), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

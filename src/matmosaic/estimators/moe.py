@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,8 @@ from matmosaic.backbones.freezing import Unfrozen
 from matmosaic.estimators._experts import check_n_active, check_widths, expert_names, resolve_experts
 from matmosaic.estimators._gating import best, given_scores, proxy_scores
 from matmosaic.estimators._guard import MIXTURE, Guard, check_validation
-from matmosaic.estimators.persistence import SavableRegressor
+from matmosaic.estimators._mixture_files import SavedMixture, mixture_files
+from matmosaic.estimators.persistence import SavableRegressor, SavedFiles
 from matmosaic.estimators.transfer import TRANSFER_RATE, TransferRegressor
 from matmosaic.graphs import GraphSettings
 from matmosaic.learning import MixtureModel, TableDataset, predict_rows
@@ -232,7 +233,8 @@ class MoERegressor(SavableRegressor):
         self.module_cards_ = [module.card for module in modules]
         self.module_names_ = expert_names(self.module_cards_)
         check_n_active(self.n_active, self.module_names_)
-        experts = [module.build_backbone() for module in modules]
+        with torch.random.fork_rng([]):  # One module more must not change what is drawn later.
+            experts = [module.build_backbone() for module in modules]
         if self.aggregation == "add" and self.width is None:
             check_widths(self.module_names_, experts)
         trained = (name for expert in experts for name in unfreeze(expert, self.unfrozen))
@@ -342,11 +344,15 @@ class MoERegressor(SavableRegressor):
     def _mixture(self, experts: Sequence[Backbone], names: Sequence[str], gate: Gate) -> MixtureModel:
         options = {"width": self.width} if self.aggregation == "add" else {}
         widths = [expert.n_features for expert in experts]
+        with torch.random.fork_rng([]):
+            # Heads start alike, whatever experts were left out before.
+            torch.manual_seed(torch.initial_seed())
+            aggregation = AGGREGATIONS[self.aggregation](widths, self.head_widths, **options)
         return MixtureModel(
             experts,
             names,
             gate,
-            AGGREGATIONS[self.aggregation](widths, self.head_widths, **options),
+            aggregation,
             gate_penalty=self.gate_penalty,
             max_trunk_bytes=self.trunk_memory,
         )
@@ -358,7 +364,30 @@ class MoERegressor(SavableRegressor):
         return super()._predict(X) if self._fallback is None else self._fallback.predict(X)
 
     def _to_files(self, *, target: str, unit: str) -> dict[str, bytes]:
-        raise NotImplementedError
+        return mixture_files(
+            self.net_.module_,
+            modules=self.module_cards_,
+            guard=self.guard_,
+            fallback=self._fallback,
+            answer=self.answer_,
+            active=self._chosen,
+            scale=self.scale_,
+            n_train=self.n_train_,
+            fingerprints=self._fingerprints,
+            target=target,
+            unit=unit,
+        )
 
-    def _restore(self, document: dict[str, Any], contents: Mapping[str, bytes], source: Path) -> None:
-        raise NotImplementedError
+    def _restore(self, document: dict[str, Any], contents: SavedFiles, source: Path) -> None:
+        super()._restore(document, contents, source)
+        saved = SavedMixture.read(contents)
+        card = saved.card
+        self.module_cards_ = saved.modules
+        self.module_names_ = expert_names(saved.modules)
+        self.scale_, self.n_train_, self._fingerprints = card.scale, card.n_train, card.fingerprints
+        training = {"gate_penalty": self.gate_penalty, "max_trunk_bytes": self.trunk_memory}
+        self.net_ = self._net(saved.model(self.module_names_, **training))
+        self._chosen = card.active
+        self.gate_scores_ = self._gate_scores()
+        self.answer_, self.guard_ = card.answer, saved.guard()
+        self._fallback = saved.fallback(n_jobs=self.n_jobs, memory=self.memory, device=self.device)

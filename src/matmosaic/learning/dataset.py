@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -51,11 +52,12 @@ class TableDataset(Dataset):
 
     def of_experts(self, experts: Sequence[int]) -> TableDataset:
         """Return the same rows for some of the experts of an ExpertTable."""
-        return self._on(self.table.of_experts(experts))  # type: ignore[union-attr]
+        return self._on(cast("ExpertTable", self.table).of_experts(experts))
 
     def raw(self) -> TableDataset:
         """Return the same rows as the first expert's graphs, on which no trunk was run."""
-        return self._on(self.table.graphs[0])  # type: ignore[union-attr]
+        table = cast("ExpertTable", self.table)
+        return self._on(table.graphs[table.inputs[0].table])
 
     def _on(self, table: GraphTable | ExpertTable) -> TableDataset:
         other = copy.copy(self)
