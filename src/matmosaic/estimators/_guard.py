@@ -25,6 +25,9 @@ class Answer(Protocol):
     def predict(self, X: Any) -> np.ndarray:
         """Return predictions (n_structures,) in the unit of the labels."""
 
+    def _elements(self) -> frozenset[int] | None:
+        """Return the atomic numbers that it knows; None for all."""
+
 
 class FrozenOutputs(NamedTuple):
     """What modules give for structures before any training."""
@@ -65,6 +68,11 @@ class LinearAnswer:
         """Return predictions (n_structures,) in the unit of the labels."""
         features = [module.features(X, n_jobs=self.n_jobs, memory=self.memory) for module in self.modules]
         return self.baseline.predict(*FrozenOutputs.of(self.modules, features))
+
+    def _elements(self) -> frozenset[int] | None:
+        known = [module.build_backbone().elements() for module in self.modules]
+        some = [one for one in known if one is not None]
+        return frozenset.intersection(*some) if some else None
 
 
 class Guard:

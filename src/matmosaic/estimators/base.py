@@ -153,10 +153,14 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             scaled = model.predict(table, batch_size=self.batch_size)
         return self.scale_.unscale(scaled[:, 0].cpu().numpy().astype(float))
 
+    def _elements(self) -> frozenset[int] | None:
+        """Return the atomic numbers that what predicts knows; None for all."""
+        return self.net_.module_.elements()
+
     def _predict_usable(self, X: Any) -> np.ndarray:
         """Predict the rows that can be used, and put NaN in the places of the others."""
         structures, rows = usable_structures(X)
-        known = self.net_.module_.elements()
+        known = self._elements()
         if known is not None:
             usable = [known.issuperset(structure_arrays(one).numbers) for one in structures]
             structures = [one for one, good in zip(structures, usable, strict=True) if good]

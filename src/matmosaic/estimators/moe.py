@@ -363,6 +363,9 @@ class MoERegressor(SavableRegressor):
     def _predict(self, X: Any) -> np.ndarray:
         return super()._predict(X) if self._fallback is None else self._fallback.predict(X)
 
+    def _elements(self) -> frozenset[int] | None:
+        return super()._elements() if self._fallback is None else self._fallback._elements()
+
     def _to_files(self, *, target: str, unit: str) -> dict[str, bytes]:
         return mixture_files(
             self.net_.module_,
