@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from matmosaic.estimators.base import GraphRegressor
-from matmosaic.exceptions import ModuleFormatError, UnknownNameError, suggest
+from matmosaic.exceptions import CorruptModuleError, ModuleFormatError, UnknownNameError, suggest
 from matmosaic.graphs import GraphSettings
 from matmosaic.modules import PretrainedModule
-from matmosaic.modules._files import CARD_FILE, WEIGHTS_FILE, read_files, write_files
+from matmosaic.modules._files import read_files, write_files
 
 ESTIMATOR_FILE = "estimator.json"
 FORMAT = "matmosaic.estimator/1"
@@ -29,10 +29,34 @@ FORMAT = "matmosaic.estimator/1"
 _classes: dict[str, type[SavableRegressor]] = {}
 
 
+class SavedFiles(dict[str, bytes]):
+    """Content of files by name, which says what is missing.
+
+    Parameters
+    ----------
+    contents : mapping of str to bytes
+        Content by file name.
+    source : Path
+        Where the files are, for messages.
+    """
+
+    def __init__(self, contents: Mapping[str, bytes], source: Path) -> None:
+        super().__init__(contents)
+        self.source = source
+
+    def __missing__(self, name: str) -> bytes:
+        """Raise an error that names the file."""
+        raise ModuleFormatError(f"{self.source} lacks {name}, which save() wrote; restore it.")
+
+    def part(self, prefix: str) -> SavedFiles:
+        """Return the files whose names start with a prefix, without it."""
+        names = [name for name in self if name.startswith(prefix)]
+        rest = {name.removeprefix(prefix): self[name] for name in names}
+        return SavedFiles(rest, self.source / f"{prefix}*")
+
+
 class SavableRegressor(GraphRegressor):
     """Adds ``save`` and ``load``; subclasses write :meth:`_to_files` and :meth:`_restore`."""
-
-    _files: ClassVar[Sequence[str]] = (CARD_FILE, WEIGHTS_FILE)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the class known to :func:`load_estimator`, which imports no name found in a file."""
@@ -66,18 +90,14 @@ class SavableRegressor(GraphRegressor):
             If the directory holds something, or if writing fails; nothing half-written is left.
         """
         path = Path(directory).absolute()
-        check_is_fitted(self, "net_")
-        contents = self._to_files(target=target, unit=unit)
-        contents |= _start_files(self.get_params(deep=False))
-        contents[ESTIMATOR_FILE] = json.dumps(self._to_dict(), indent=1).encode()
-        write_files(path, contents, overwrite=overwrite)
+        write_files(path, to_files(self, target=target, unit=unit), overwrite=overwrite)
 
     @abstractmethod
     def _to_files(self, *, target: str, unit: str) -> dict[str, bytes]:
-        """Return the content of the files that hold what was learnt, by name; :attr:`_files` are read."""
+        """Return the content of the files that hold what was learnt, by name."""
 
     @abstractmethod
-    def _restore(self, document: dict[str, Any], contents: Mapping[str, bytes], source: Path) -> None:
+    def _restore(self, document: dict[str, Any], contents: SavedFiles, source: Path) -> None:
         """Set the fitted attributes that :meth:`_to_dict` and :meth:`_to_files` gave."""
         self.unfrozen_ = document["unfrozen"]
         self.best_epoch_ = document["best_epoch"]
@@ -124,6 +144,16 @@ class SavableRegressor(GraphRegressor):
         return estimator
 
 
+def to_files(estimator: SavableRegressor, *, target: str, unit: str) -> dict[str, bytes]:
+    """Return the content of all files of a fitted estimator, by name; see :meth:`SavableRegressor.save`."""
+    check_is_fitted(estimator, "net_")
+    given = (item for value in estimator.get_params(deep=False).values() for item in _items(value))
+    contents = estimator._to_files(target=target, unit=unit)
+    contents |= start_files(item for item in given if isinstance(item, PretrainedModule))
+    contents[ESTIMATOR_FILE] = json.dumps(estimator._to_dict(), indent=1).encode()
+    return contents
+
+
 def load_estimator(directory: str | PathLike[str], *, device: str | None = None) -> Any:
     """Load a fitted estimator of whichever class was saved.
 
@@ -148,42 +178,68 @@ def load_estimator(directory: str | PathLike[str], *, device: str | None = None)
     """
     path = Path(directory).absolute()
     try:
-        document = json.loads(read_files(path, [ESTIMATOR_FILE])[ESTIMATOR_FILE])
-    except (OSError, ValueError) as error:
+        contents = read_files(path, names=None)
+    except OSError as error:
         if not path.exists():
             raise UnknownNameError(f"There is no estimator at {directory}; check the path.") from error
         raise ModuleFormatError(f"{directory} holds no estimator that save() wrote: {error}.") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ModuleFormatError(
-            f"{path / ESTIMATOR_FILE} is not of format {FORMAT!r}; save the estimator again."
-        )
-    if document.get("class") not in _classes:
-        raise ModuleFormatError(suggest(str(document.get("class")), _classes, what="estimator class"))
+    return from_files(SavedFiles(contents, path), device=device)
+
+
+def from_files(contents: SavedFiles, *, device: str | None = None) -> Any:
+    """Return the estimator whose files :func:`to_files` gave; see :func:`load_estimator`."""
+    document = _document(contents)
     try:
-        parameters = {name: _from_json(value, path) for name, value in document["parameters"].items()}
+        parameters = {name: _from_json(value, contents) for name, value in document["parameters"].items()}
         estimator = _classes[document["class"]](
             **(parameters if device is None else parameters | {"device": device})
         )
-        estimator._restore(document, read_files(path, estimator._files), path)
-    except OSError as error:
-        raise ModuleFormatError(f"{directory} lacks a file that save() wrote: {error}.") from error
+        estimator._restore(document, contents, contents.source)
     except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise ModuleFormatError(
-            f"{path / ESTIMATOR_FILE} lacks a field or has one too many ({error!r}); "
+            f"{contents.source / ESTIMATOR_FILE} lacks a field or has one too many ({error!r}); "
             "save the estimator again."
         ) from error
     return estimator
 
 
-def _start_files(parameters: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the files of the modules among parameters, so that the estimator can be fitted again."""
-    given = (item for value in parameters.values() for item in _items(value))
-    modules = {item.card.sha256: item for item in given if isinstance(item, PretrainedModule)}
+def _document(contents: SavedFiles) -> dict[str, Any]:
+    """Return what the estimator's file says, of a known format and class."""
+    try:
+        document = json.loads(contents.get(ESTIMATOR_FILE, b""))
+    except ValueError as error:
+        raise ModuleFormatError(
+            f"{contents.source} holds no estimator that save() wrote: {ESTIMATOR_FILE} is missing or not "
+            f"readable ({error})."
+        ) from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ModuleFormatError(
+            f"{contents.source / ESTIMATOR_FILE} is not of format {FORMAT!r}; save the estimator again."
+        )
+    if document.get("class") not in _classes:
+        raise ModuleFormatError(suggest(str(document.get("class")), _classes, what="estimator class"))
+    return document
+
+
+def start_files(modules: Iterable[PretrainedModule]) -> dict[str, bytes]:
+    """Return the files of modules that an estimator needs as they were before training, each once."""
     return {
-        f"{_start_prefix(sha256)}{name}": content
-        for sha256, module in modules.items()
+        f"{_start_prefix(module.card.sha256)}{name}": content
+        for module in modules
         for name, content in module.to_files().items()
     }
+
+
+def start_module(contents: SavedFiles, sha256: str) -> PretrainedModule:
+    """Return the module of these weights that :func:`start_files` wrote."""
+    files = contents.part(_start_prefix(sha256))
+    module = PretrainedModule.from_files(files, source=files.source)
+    if module.card.sha256 != sha256:
+        raise CorruptModuleError(
+            f"{files.source} holds other weights than the estimator was started from: expected sha256 "
+            f"{sha256}, got {module.card.sha256}. Save the estimator again."
+        )
+    return module
 
 
 def _items(value: Any) -> Sequence[Any]:
@@ -220,7 +276,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _from_json(value: Any, directory: Path) -> Any:
+def _from_json(value: Any, contents: SavedFiles) -> Any:
     if not isinstance(value, dict):
         return value
     kind: str
@@ -229,11 +285,8 @@ def _from_json(value: Any, directory: Path) -> Any:
     if kind == "graph_settings":
         return GraphSettings.from_dict(content)
     if kind == "start":
-        prefix = _start_prefix(content)
-        contents = read_files(directory, [prefix + name for name in (CARD_FILE, WEIGHTS_FILE)])
-        files = {name.removeprefix(prefix): data for name, data in contents.items()}
-        return PretrainedModule.from_files(files, source=directory)
+        return start_module(contents, content)
     if kind in ("list", "tuple"):
-        items = (_from_json(item, directory) for item in content)
+        items = (_from_json(item, contents) for item in content)
         return list(items) if kind == "list" else tuple(items)
     return {"dict": dict}[kind](content)

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from matmosaic.backbones import MLP, Backbone, unfreeze
-from matmosaic.estimators.persistence import SavableRegressor
+from matmosaic.estimators.persistence import SavableRegressor, SavedFiles
 from matmosaic.exceptions import ModuleFormatError
 from matmosaic.learning import RegressionModel, TableDataset, TargetScale
 from matmosaic.modules import ModuleCard, PretrainedModule
@@ -117,7 +117,7 @@ class SingleBackboneRegressor(SavableRegressor):
         card = self.module_card_
         return {**super()._to_dict(), "module_card": None if card is None else card.to_dict()}
 
-    def _restore(self, document: dict[str, Any], contents: Mapping[str, bytes], source: Path) -> None:
+    def _restore(self, document: dict[str, Any], contents: SavedFiles, source: Path) -> None:
         super()._restore(document, contents, source)
         card = document["module_card"]
         self.module_card_ = None if card is None else ModuleCard.from_dict(card)

@@ -21,57 +21,57 @@ FORMAT_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("card.schema.json")
 
 
-def _record(**properties: Mapping[str, Any]) -> dict[str, Any]:
+def record(**properties: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of an object with exactly these fields."""
     names = list(properties)
     return {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
 
 
-def _array(items: Mapping[str, Any]) -> dict[str, Any]:
+def array(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of an array of such items."""
     return {"type": "array", "items": items}
 
 
-def _nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
+def nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema that takes null as well."""
     return {**schema, "type": [schema["type"], "null"]}
 
 
-_TEXT = {"type": "string"}
-_NUMBER = {"type": "number"}
-_OBJECT = {"type": "object"}
-_SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-_CRYSTAL = _record(
-    lattice=_array(_array(_NUMBER)), species=_array(_TEXT), frac_coords=_array(_array(_NUMBER))
-)
+TEXT = {"type": "string"}
+NUMBER = {"type": "number"}
+OBJECT = {"type": "object"}
+SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_CRYSTAL = record(lattice=array(array(NUMBER)), species=array(TEXT), frac_coords=array(array(NUMBER)))
 
-_CARD = _record(
+_CARD = record(
     name={"type": "string", "pattern": NAME_PATTERN},
-    version=_TEXT,
-    backbone=_TEXT,
-    backbone_options=_OBJECT,
-    graph=_OBJECT,
-    atom_table=_nullable(_record(name=_TEXT, sha256=_SHA256)),
+    version=TEXT,
+    backbone=TEXT,
+    backbone_options=OBJECT,
+    graph=OBJECT,
+    atom_table=nullable(record(name=TEXT, sha256=SHA256)),
     kind={"type": "string", "enum": ["adapter", "full"]},
-    base=_nullable(_SHA256),
-    head=_nullable(_OBJECT),
-    target=_TEXT,
-    unit=_TEXT,
-    target_transform=_record(
+    base=nullable(SHA256),
+    head=nullable(OBJECT),
+    target=TEXT,
+    unit=TEXT,
+    target_transform=record(
         name={"type": "string", "enum": sorted(TRANSFORMS)},
-        mean=_NUMBER,
+        mean=NUMBER,
         std={"type": "number", "exclusiveMinimum": 0},
         right_skewed={"type": "boolean"},
     ),
-    n_train=_nullable({"type": "integer", "minimum": 0}),
-    dataset=_record(name=_nullable(_TEXT), doi=_nullable(_TEXT)),
-    metrics=_array(_record(name=_TEXT, value=_NUMBER, unit=_TEXT, split=_TEXT)),
-    license_code=_nullable(_TEXT),
-    license_weights=_nullable(_TEXT),
-    references=_array(_TEXT),
-    sha256=_nullable(_SHA256),
+    n_train=nullable({"type": "integer", "minimum": 0}),
+    dataset=record(name=nullable(TEXT), doi=nullable(TEXT)),
+    metrics=array(record(name=TEXT, value=NUMBER, unit=TEXT, split=TEXT)),
+    license_code=nullable(TEXT),
+    license_weights=nullable(TEXT),
+    references=array(TEXT),
+    sha256=nullable(SHA256),
     format_version={"type": "integer", "const": FORMAT_VERSION},
-    golden=_array(_record(structure=_CRYSTAL, features=_array(_NUMBER), prediction=_nullable(_NUMBER))),
-    fingerprints=_array(_TEXT),
-    created_with=_TEXT,
+    golden=array(record(structure=_CRYSTAL, features=array(NUMBER), prediction=nullable(NUMBER))),
+    fingerprints=array(TEXT),
+    created_with=TEXT,
 )
 
 

@@ -24,6 +24,9 @@ from matmosaic.exceptions import ModuleFormatError, StoreError, UnknownNameError
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
 
+#: Beside them, makes the directory a saved mixture of several networks, which is no module.
+EXPERTS_FILE = "experts.json"
+
 LOCK_FILE = ".matmosaic.lock"
 LOCK_TIMEOUT = 60.0  # seconds
 _NEW = ".matmosaic-new-"
@@ -34,7 +37,16 @@ _RENAME_ATTEMPTS = 5
 
 def is_module(directory: Path) -> bool:
     """Return whether a directory holds a module."""
-    return (directory / CARD_FILE).is_file()
+    return _is_written(directory) and not (directory / EXPERTS_FILE).is_file()
+
+
+def check_no_mixture(directory: Path) -> None:
+    """Raise ModuleFormatError if a directory holds several networks, which no single card describes."""
+    if (directory / EXPERTS_FILE).is_file():
+        raise ModuleFormatError(
+            f"{directory} holds a saved MoERegressor, which is no module: load it with "
+            "matmosaic.estimators.load_estimator, or name the modules that it mixes."
+        )
 
 
 def module_names(parent: Path) -> list[str]:
@@ -49,15 +61,15 @@ def module_names(parent: Path) -> list[str]:
     return sorted(asides.union(entry.name for entry in modules if not entry.name.startswith(".")))
 
 
-def read_files(directory: Path, names: Iterable[str] = (CARD_FILE, WEIGHTS_FILE)) -> dict[str, bytes]:
+def read_files(directory: Path, names: Iterable[str] | None = (CARD_FILE, WEIGHTS_FILE)) -> dict[str, bytes]:
     """Return the content of a module's files, all of one version of the module.
 
     Parameters
     ----------
     directory : Path
         Directory of the module.
-    names : iterable of str, default=both files
-        Files to read.
+    names : iterable of str or None, default=both files
+        Files to read; None for all.
 
     Returns
     -------
@@ -72,18 +84,21 @@ def read_files(directory: Path, names: Iterable[str] = (CARD_FILE, WEIGHTS_FILE)
     for _ in range(_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
             before = (directory / CARD_FILE).read_bytes()
-            contents = {name: (directory / name).read_bytes() for name in names}
+            wanted = _written_names(directory) if names is None else names
+            contents = {name: (directory / name).read_bytes() for name in wanted}
             if (directory / CARD_FILE).read_bytes() == before:
                 return contents
             continue  # a writer replaced the module between two reads
         if not _reappears(directory):
             break
-    missing = next((name for name in (CARD_FILE, *names) if not (directory / name).is_file()), CARD_FILE)
+    wanted = (CARD_FILE, *(names or ()))
+    missing = next((name for name in wanted if not (directory / name).is_file()), CARD_FILE)
     raise FileNotFoundError(f"{directory / missing} does not exist")
 
 
 def read_module(directory: Path, names: Iterable[str] = (CARD_FILE, WEIGHTS_FILE)) -> dict[str, bytes]:
     """Return what :func:`read_files` does, or raise an error for users."""
+    check_no_mixture(directory)
     try:
         return read_files(directory, names)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -97,7 +112,7 @@ def read_module(directory: Path, names: Iterable[str] = (CARD_FILE, WEIGHTS_FILE
 
 
 def write_files(directory: Path, contents: Mapping[str, bytes], *, overwrite: bool) -> None:
-    """Write a module's directory, all or nothing.
+    """Write the directory of a module or of a saved estimator, all or nothing.
 
     Parameters
     ----------
@@ -138,7 +153,12 @@ def _reappears(directory: Path) -> bool:
     if _is_aside(directory):
         with _reporting(f"Module {directory} cannot be restored"), _locked(directory.parent):
             tidy(directory.parent)
-    return is_module(directory) or _is_aside(directory)
+    return _is_written(directory) or _is_aside(directory)
+
+
+def _is_written(directory: Path) -> bool:
+    """Return whether a directory was written here: that of a module or of a saved estimator."""
+    return (directory / CARD_FILE).is_file()
 
 
 def _is_aside(directory: Path) -> bool:
@@ -180,11 +200,16 @@ def _check_replaceable(directory: Path, *, overwrite: bool) -> None:
         return
     entries = list(directory.iterdir()) if directory.is_dir() else [directory]
     foreign = sorted(entry.name for entry in entries if not _is_ours(entry))
-    if foreign or (entries and not is_module(directory)):
+    if foreign or (entries and not _is_written(directory)):
         found = foreign[:5] or [entry.name for entry in entries]
         raise StoreError(f"{directory} is no module: it holds {found}; choose another place.")
     if entries and not overwrite:
-        raise StoreError(f"{directory} already holds a module; pass overwrite=True or choose another name.")
+        held = "module" if is_module(directory) else "saved estimator"
+        raise StoreError(f"{directory} already holds a {held}; pass overwrite=True or choose another name.")
+
+
+def _written_names(directory: Path) -> list[str]:
+    return [entry.name for entry in directory.iterdir() if _is_ours(entry)]
 
 
 def _is_ours(path: Path) -> bool:

@@ -34,12 +34,12 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def check_sha256(card: ModuleCard, content: bytes, *, source: str) -> None:
-    """Raise CorruptModuleError unless the card belongs to this weights file."""
+def check_sha256(expected: str | None, content: bytes, *, source: str) -> None:
+    """Raise CorruptModuleError unless a card's checksum is that of this weights file."""
     got = sha256(content)
-    if got != card.sha256:
+    if got != expected:
         raise CorruptModuleError(
-            f"{source} was truncated or altered: its card expects sha256 {card.sha256}, got {got} "
+            f"{source} was truncated or altered: its card expects sha256 {expected}, got {got} "
             f"({len(content)} bytes). Restore it from its origin."
         )
 

@@ -178,13 +178,17 @@ class ModuleCard:
         ModuleFormatError
             If the text is no JSON, or as for :meth:`from_dict`.
         """
-        try:
-            values = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
-        except ValueError as error:
-            raise ModuleFormatError(
-                f"{source} is not readable JSON ({error}); restore it from its origin."
-            ) from error
-        return cls.from_dict(values, source=source)
+        return cls.from_dict(read_json(text, source=source), source=source)
+
+
+def read_json(text: str | bytes, *, source: str) -> Any:
+    """Return the values of JSON text, strictly: no NaN, no infinity, no field twice."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except ValueError as error:
+        raise ModuleFormatError(
+            f"{source} is not readable JSON ({error}); restore it from its origin."
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from matmosaic.exceptions import ModuleFormatError, StoreError, UnknownNameError, suggest
-from matmosaic.modules._files import CARD_FILE, is_module, module_names, read_files
+from matmosaic.modules._files import CARD_FILE, check_no_mixture, is_module, module_names, read_files
 from matmosaic.modules.card import ModuleCard
 from matmosaic.modules.module import PretrainedModule
 from matmosaic.modules.names import check_module_name
@@ -68,6 +68,7 @@ class DirectoryStore:
             If its card cannot be read or names another module.
         """
         directory = self._directory(name)
+        check_no_mixture(directory)
         try:
             content = read_files(directory, [CARD_FILE])[CARD_FILE]
         except (FileNotFoundError, NotADirectoryError) as error:

@@ -253,7 +253,7 @@ class PretrainedModule:
         """
         from matmosaic.modules._weights import check_sha256, to_bytes
 
-        check_sha256(self.card, to_bytes(self.weights), source=f"Module {self.card.name!r}")
+        check_sha256(self.card.sha256, to_bytes(self.weights), source=f"Module {self.card.name!r}")
         return self._verify_golden()
 
     def _verify_golden(self) -> float:
@@ -352,7 +352,7 @@ class PretrainedModule:
 
         weights_path = str(Path(source) / WEIGHTS_FILE)
         card = ModuleCard.from_json(contents[CARD_FILE], source=str(Path(source) / CARD_FILE))
-        check_sha256(card, contents[WEIGHTS_FILE], source=weights_path)
+        check_sha256(card.sha256, contents[WEIGHTS_FILE], source=weights_path)
         module = cls._trusted(card, from_bytes(contents[WEIGHTS_FILE], source=weights_path))
         if verify and hash(card) not in _verified:
             module._verify_golden()

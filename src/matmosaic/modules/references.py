@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from matmosaic import plugins
 from matmosaic.exceptions import InvalidParameterError, ModuleFormatError, UnknownNameError, suggest
-from matmosaic.modules._files import CARD_FILE, is_module, read_module
+from matmosaic.modules._files import CARD_FILE, check_no_mixture, is_module, read_module
 from matmosaic.modules.module import PretrainedModule
 from matmosaic.modules.store import ModuleStore
 
@@ -170,12 +170,18 @@ def _load_version(store: ModuleStore, reference: _StoreReference, name: str) -> 
 def _matching_paths(path: Path) -> list[Path]:
     if path.exists() or not _is_glob(str(path)):
         return [_checked(path)]
-    return [Path(match) for match in sorted(glob.glob(str(path))) if is_module(Path(match))]  # noqa: PTH207
+    return list(filter(is_module, _glob(path)))
+
+
+def _glob(path: Path) -> list[Path]:
+    return [Path(match) for match in sorted(glob.glob(str(path)))]  # noqa: PTH207
 
 
 def _existing_paths(path: Path) -> list[Path]:
     paths = _matching_paths(path)
     if not paths:
+        for match in _glob(path):
+            check_no_mixture(match)
         raise UnknownNameError(f"No module matches {str(path)!r}; check the path.")
     return paths
 
