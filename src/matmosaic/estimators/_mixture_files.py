@@ -256,7 +256,8 @@ def _without_unread(answer: LinearAnswer) -> LinearAnswer:
     widths = [module.build_backbone().n_features for module in answer.modules]
     parts = np.split(baseline.feature_coef, np.cumsum(widths)[:-1])
     own = baseline.prediction_coef
-    read = [place for place, part in enumerate(parts) if own[place] or part.any()] or [0]
+    # One is kept in any case, to check and count structures.
+    read = [place for place, some in enumerate(parts) if own[place] or some.any()] or [0]
     coef = np.concatenate([parts[place] for place in read])
     modules = [answer.modules[place] for place in read]
     return replace(
