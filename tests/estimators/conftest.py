@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from matmosaic import TransferRegressor
+from matmosaic.estimators.moe import MoERegressor
 from matmosaic.graphs import build
 from matmosaic.graphs.cache import PROCESS_CACHE
 
@@ -68,3 +69,33 @@ def built(monkeypatch):
     monkeypatch.setattr(build, "build_chunk", counting)
     PROCESS_CACHE.clear()
     return structures
+
+
+@pytest.fixture(scope="session")
+def modules(labelled):
+    """Three modules of two convolutions of width 8, and ``wide`` of width 6."""
+    X, y = labelled
+
+    def train(name, width, seed):
+        options = {"width": width, "n_convolutions": 2}
+        scratch = TransferRegressor(backbone_options=options, max_epochs=5, random_state=seed).fit(X, y)
+        return scratch.to_module(
+            name=name,
+            target="volume",
+            unit="angstrom^3/atom",
+            dataset={"name": "strained", "doi": None},
+            license_weights="MIT",
+        )
+
+    return {**{name: train(name, 8, seed) for seed, name in enumerate("abc")}, "wide": train("wide", 6, 3)}
+
+
+@pytest.fixture
+def make_mixture(modules):
+    """Function that makes a quick, reproducible mixture; modules by name."""
+
+    def make(names="abc", **parameters):
+        given = [modules[name] for name in names]
+        return MoERegressor(**{"modules": given, "max_epochs": 3, "random_state": 0, **parameters})
+
+    return make
