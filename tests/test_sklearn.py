@@ -40,9 +40,17 @@ from sklearn.utils.estimator_checks import (
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from matmosaic import GraphTable, ModuleFeaturizer, TransferRegressor, to_object_array
+from matmosaic import (
+    GraphTable,
+    ModuleFeaturizer,
+    TransferRegressor,
+    load_module,
+    to_object_array,
+)
+from matmosaic.estimators.moe import MoERegressor
 from matmosaic.exceptions import StructureTypeError
 
+MODULES = [*map(load_module, ["bundled:emt-eform", "bundled:emt-volume"])]
 SMALL = {"width": 4, "n_convolutions": 1}
 
 EXPECTED_TO_FAIL = {
@@ -64,8 +72,8 @@ def crystals(X):
     return [Structure(Lattice.tetragonal(a, c), ["Cs", "Cl"], sites) for a, c in zip(*edges, strict=True)]
 
 
-class NumbersRegressor(TransferRegressor):
-    """TransferRegressor on rows of numbers."""
+class Numbers:
+    """A regressor of structures on rows of numbers."""
 
     def fit(self, X, y, sample_weight=None):
         return super().fit(crystals(validate_data(self, X)), y, sample_weight)
@@ -80,6 +88,18 @@ class NumbersRegressor(TransferRegressor):
         tags.no_validation = False
         tags.regressor_tags.poor_score = True  # two epochs
         return tags
+
+
+class NumbersRegressor(Numbers, TransferRegressor):
+    """TransferRegressor on rows of numbers."""
+
+
+class NumbersMixture(Numbers, MoERegressor):
+    """MoERegressor on rows of numbers, of two modules that are read once."""
+
+    def __init__(self, *, n_active=1, head_widths=(4,), max_epochs=2, random_state=None):
+        own = {"n_active": n_active, "head_widths": head_widths, "max_epochs": max_epochs}
+        super().__init__(MODULES, **own, random_state=random_state)
 
 
 class NumbersFeaturizer(ModuleFeaturizer):
@@ -110,11 +130,10 @@ def float64():
 @parametrize_with_checks(
     [
         NumbersRegressor(backbone_options=SMALL, head_widths=(4,), max_epochs=2),
+        NumbersMixture(),
         NumbersFeaturizer("bundled:emt-eform"),
     ],
-    expected_failed_checks=lambda estimator: (
-        EXPECTED_TO_FAIL if isinstance(estimator, NumbersRegressor) else {}
-    ),
+    expected_failed_checks=lambda estimator: EXPECTED_TO_FAIL if isinstance(estimator, Numbers) else {},
 )
 @pytest.mark.usefixtures("float64")
 def test_check(estimator, check):
