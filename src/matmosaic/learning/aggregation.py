@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,8 @@ class Aggregation(nn.Module, ABC):
 
     def fit_scales(self, features: list[Tensor], row_weight: Tensor) -> None:
         """Read the scales of all experts' features (n_structures, width) off some structures."""
-        for scale, values in zip(self.scales, features, strict=True):
+        scales = cast("list[FeatureScale]", list(self.scales))
+        for scale, values in zip(scales, features, strict=True):
             scale.fit(values, row_weight)
 
 
