@@ -118,6 +118,14 @@ def test_mixture_answers_where_it_is_best(fit, split, monkeypatch):
     np.testing.assert_array_equal(fitted.predict(split[2]), fit(guard="none").predict(split[2]))
 
 
+@pytest.mark.filterwarnings("ignore::matmosaic.exceptions.DivergedFitWarning")
+def test_mixture_that_diverged_is_last(fit, split):
+    fitted = fit(learning_rate=1e38, backbone_learning_rate=1e38, batch_size=4)
+    assert fitted.guard_.index[-1] == "mixture"
+    assert np.isnan(fitted.guard_.loc["mixture", "valid_mae"])
+    assert np.isfinite(fitted.predict(split[2])).all()
+
+
 def test_module_without_a_head_gives_no_answer_of_its_own(make_mixture, modules, split):
     X, y, X_val, y_val = split
     weights = {key: value for key, value in modules["a"].weights.items() if key.startswith("backbone.")}
