@@ -89,3 +89,12 @@ def model(data, tmp_path_factory):
     command = ["fit", str(data), "--target", TARGET, "--module", "bundled:emt-volume", "--epochs", "2"]
     assert main([*command, "-o", str(path)]) == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def mixture(data, tmp_path_factory):
+    """Directory of a saved mixture of modules."""
+    path = tmp_path_factory.mktemp("models") / "mixture"
+    command = ["fit", str(data), "--target", TARGET, "--module", "bundled:*", "--epochs", "2"]
+    assert main([*command, "-o", str(path)]) == 0
+    return path

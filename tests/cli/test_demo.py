@@ -14,7 +14,8 @@ COLUMNS = {"method", "module", "mae_mean", "mae_std", "fit_seconds"}
 def expected_rows():
     modules = list_modules("bundled:*")
     assert len(modules) >= 4
-    return {("constant", None), ("scratch", None)} | {(m, r) for m in ("ridge", "transfer") for r in modules}
+    alone = {("constant", None), ("scratch", None), ("moe", None)}
+    return alone | {(m, r) for m in ("ridge", "transfer") for r in modules}
 
 
 def test_json_compares_every_bundled_module(run):
@@ -28,7 +29,10 @@ def test_json_compares_every_bundled_module(run):
     }
     assert set(document) == {"target", "unit", "n_train", "rows"}
     assert {(row["method"], row["module"]) for row in document["rows"]} == expected_rows()
-    assert all(set(row) == COLUMNS for row in document["rows"])
+    assert all(set(row) - {"gate_scores"} == COLUMNS for row in document["rows"])
+    (gate,) = [row["gate_scores"] for row in document["rows"] if "gate_scores" in row]
+    assert sum(gate.values()) == pytest.approx(1)
+    assert [f"bundled:{name}" for name in sorted(gate)] == list_modules("bundled:*")
 
 
 def test_text_marks_the_best_and_says_what_is_next(run):
@@ -40,6 +44,9 @@ def test_text_marks_the_best_and_says_what_is_next(run):
     assert [line.endswith("best") for line in table] == [True] + [False] * (len(table) - 1)
     assert "MAE (eV)" in lines[3]
     assert max(map(len, lines)) <= 100
+    gate = lines.index("Gate of moe, mean of the splits:")
+    shown = [line.split()[0] for line in lines[gate + 4 : gate + 8]]
+    assert [f"bundled:{name}" for name in sorted(shown)] == list_modules("bundled:*")
     assert sum(line.startswith("  matmosaic ") for line in lines) == 3
 
 
@@ -80,4 +87,5 @@ def test_whole_demo_in_three_minutes():
     for row in rows:
         best.setdefault(row["method"], row["mae_mean"])
     assert best["transfer"] < best["scratch"] < best["constant"]
+    assert best["moe"] < best["scratch"]
     assert {(row["method"], row["module"]) for row in rows} == expected_rows()

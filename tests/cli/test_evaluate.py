@@ -97,12 +97,38 @@ def test_dropped_rows_leave_the_splits(evaluate, splits, gappy):
     assert outcome.document["dropped_rows"] == [3, 5]
 
 
-@pytest.mark.parametrize("name", ["moe", "mpt", "composed"])
+@pytest.mark.parametrize("name", ["mpt", "composed"])
 def test_methods_that_do_not_exist_yet(evaluate, name):
     outcome = evaluate("--estimators", f"scratch,{name}")
     assert outcome.status == 2
     assert f"Unknown method {name!r}." in outcome.err
-    assert "Valid: 'constant', 'ridge', 'scratch', 'transfer'." in outcome.err
+    assert "Valid: 'constant', 'moe', 'ridge', 'scratch', 'transfer'." in outcome.err
+
+
+def test_mixture_of_all_modules(evaluate):
+    options = ["--estimators", "constant,moe", "--module", "bundled:emt-e*", "--module", "bundled:emt-volume"]
+    document = evaluate("--json", "--cv", 2, *options).document
+    (row,) = [row for row in document["rows"] if row["method"] == "moe"]
+    assert row["module"] is None
+    for fold in row["folds"]:
+        assert set(fold["gate_scores"]) == {"emt-eform", "emt-volume"}
+        assert sum(fold["gate_scores"].values()) == pytest.approx(1)
+    (other,) = [row for row in document["rows"] if row["method"] == "constant"]
+    assert all("gate_scores" not in fold for fold in other["folds"])
+
+
+def test_gate_of_a_sparse_mixture_as_text(evaluate):
+    lines = evaluate("--cv", 2, "--estimators", "moe", "--n-active", 1).out.splitlines()
+    assert lines[4].split()[:2] == ["moe", "all"]
+    gate = lines[lines.index("Gate of moe, mean of the splits:") + 4 :]
+    assert [len(line.split()) for line in gate] == [3, 3, 3, 3]
+    assert sum(float(line.split()[1]) for line in gate) == pytest.approx(1)
+
+
+def test_settings_of_a_mixture_without_one(evaluate):
+    outcome = evaluate("--estimators", "scratch,ridge", "--guard", "fallback")
+    assert outcome.status == 2
+    assert "--n-active and --guard are for mixtures of modules: moe. Got scratch, ridge" in outcome.err
 
 
 def test_unknown_module(evaluate):

@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from matmosaic.cli._methods import METHODS
-from matmosaic.estimators import TransferRegressor
-from matmosaic.estimators.persistence import load_estimator
+from matmosaic import list_modules
+from matmosaic.cli._methods import METHODS, Settings
+from matmosaic.estimators import MoERegressor, TransferRegressor
+from matmosaic.estimators.persistence import SavableRegressor, load_estimator
 
 TARGET = "shear_modulus"
 
@@ -69,6 +70,52 @@ def test_no_epochs_train_nothing(fit):
     assert "Validation" not in outcome.out
 
 
+def test_mixture_of_a_glob_and_a_module_is_saved(fit, tmp_path):
+    outcome = fit("--module", "bundled:emt-e*", "--module", "bundled:emt-volume", "--unit", "GPa")
+    assert (outcome.status, outcome.err) == (0, "")
+    estimator = load_estimator(tmp_path / "model")
+    assert isinstance(estimator, MoERegressor)
+    assert estimator.modules == ["bundled:emt-e*", "bundled:emt-volume"]
+    assert sorted(estimator.module_names_) == ["emt-eform", "emt-volume"]
+    lines = outcome.out.splitlines()
+    assert lines[4] == "module      gate score"
+    shown = {line.split()[0]: float(line.split()[1]) for line in lines[6:8]}
+    expected = dict(zip(estimator.module_names_, estimator.gate_scores_, strict=True))
+    assert shown == pytest.approx(expected, abs=6e-4)
+    assert list(shown.values()) == sorted(shown.values(), reverse=True)
+
+
+def test_sparse_mixture_as_json(fit):
+    options = ["--modules", *list_modules("bundled:*"), "--estimator", "moe", "--n-active", 2]
+    document = fit("--json", *options).document
+    assert (document["estimator"], document["answer"], document["guard"]) == ("moe", "mixture", None)
+    assert len(document["gate_scores"]) == 4
+    assert sum(score > 0 for score in document["gate_scores"].values()) == 2
+
+
+def test_glob_of_several_modules_makes_a_mixture(fit):
+    assert fit("--json", "--module", "bundled:*").document["estimator"] == "moe"
+
+
+def test_fallback_predicts_with_the_best_answer(fit, data, tmp_path):
+    """Two epochs learn nothing, so something simpler wins."""
+    outcome = fit("--module", "bundled:*", "--guard", "fallback", "--unit", "GPa")
+    assert (outcome.status, outcome.err) == (0, "")
+    estimator = load_estimator(tmp_path / "model")
+    assert estimator.answer_ != "mixture"
+    (line,) = [line for line in outcome.out.splitlines() if line.endswith("predicts")]
+    assert line.startswith(estimator.answer_)
+    assert "validation MAE (GPa)" in outcome.out
+
+
+@pytest.mark.filterwarnings("default")
+def test_report_warns(fit):
+    outcome = fit("--module", "bundled:*", "--guard", "report", "--json")
+    assert outcome.document["answer"] == "mixture"
+    assert outcome.document["guard"]["mixture"] > min(outcome.document["guard"].values())
+    assert "has a smaller validation error" in outcome.err
+
+
 def test_layer_groups_are_unfrozen(fit, tmp_path):
     assert fit("--module", "bundled:emt-volume", "--unfrozen", "conv_1,last").status == 0
     assert load_estimator(tmp_path / "model").unfrozen == ["conv_1", "last"]
@@ -83,10 +130,19 @@ def test_unit_of_embedded_data_is_known(fit):
     ("options", "message"),
     [
         (["--estimator", "transfr"], "Unknown estimator 'transfr'. Did you mean 'transfer'?"),
-        (["--estimator", "ridge"], "Unknown estimator 'ridge'. Valid: 'scratch', 'transfer'."),
+        (["--estimator", "ridge"], "Unknown estimator 'ridge'. Valid: 'moe', 'scratch', 'transfer'."),
         (["--estimator", "transfer"], "--estimator transfer starts from one module, named with --module."),
         (["--estimator", "scratch", "--module", "bundled:emt-volume"], "starts from no module"),
-        (["--modules", "a", "b"], "starts from one module"),
+        (["--estimator", "transfer", "--modules", "a", "b"], "starts from one module"),
+        (["--estimator", "transfer", "--module", "bundled:*"], "'bundled:*' stands for several modules"),
+        (["--estimator", "moe"], "--estimator moe starts from modules, each named with --module."),
+        (
+            ["--module", "bundled:emt-volume", "--n-active", 2],
+            "are for mixtures of modules: moe. Got transfer",
+        ),
+        (["--guard", "report"], "are for mixtures of modules: moe. Got scratch"),
+        (["--module", "bundled:*", "--n-active", 5], "'n_active' must be at most the number of modules, 4"),
+        (["--module", "bundled:*", "--n-active", 0], "expected a whole number >= 1"),
         (["--module", "bundled:emt-volum"], "Did you mean 'emt-volume'?"),
         (["--module", "bundled:emt-volume", "--unfrozen", "lst"], "Did you mean 'last'?"),
     ],
@@ -177,7 +233,10 @@ def test_same_seed_same_model(fit, data, tmp_path):
 
 def test_every_method_that_trains_a_network_can_be_saved():
     networks = [method for method in METHODS.values() if method.trains_network]
-    assert {method.name for method in networks} == {"scratch", "transfer"}
+    assert {method.name for method in networks} == {"scratch", "transfer", "moe"}
+    for method in networks:
+        estimator = method.build(None, Settings(epochs=1, seed=0, device="cpu"))
+        assert isinstance(estimator, SavableRegressor)
     assert all(name == method.name for name, method in METHODS.items())
 
 

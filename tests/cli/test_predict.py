@@ -24,6 +24,13 @@ def test_rows_and_columns_are_kept(run, model, data, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.csv"]
 
 
+def test_saved_mixture_predicts(run, mixture, data, tmp_path):
+    path = tmp_path / "out.csv"
+    assert run("predict", mixture, data, "-o", path) == (0, f"Wrote 24 predictions to {path}\n", "")
+    expected = load_estimator(mixture).predict(read_structures(data)[0])
+    assert np.allclose(pd.read_csv(path)["prediction"], expected)
+
+
 def test_standard_output(run, model, data):
     outcome = run("predict", model, data, "-o", "-")
     assert outcome.status == 0

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+GUARDS = ("none", "report", "fallback")
 DATA_HELP = (
     "a matminer table (.json), JSON lines, extended XYZ, parquet, a folder of CIFs with id_prop.csv, "
     "a folder or pattern of CIF or POSCAR files, or bundled:alloys"
@@ -63,6 +64,20 @@ def add_unfrozen(parser: argparse.ArgumentParser) -> None:
         metavar="GROUPS",
         help="what of a module is trained besides the head: head (nothing), last, all, or names of layer "
         "groups with commas between (default: last)",
+    )
+
+
+def add_mixture(parser: argparse.ArgumentParser) -> None:
+    """Add what is particular to mixtures of modules."""
+    parser.add_argument(
+        "--n-active", type=positive, metavar="K", help="modules that a mixture keeps (default: all)"
+    )
+    parser.add_argument(
+        "--guard",
+        choices=GUARDS,
+        default="none",
+        help="compare a mixture with simple answers on its validation rows: report warns if one is better, "
+        "fallback predicts with the best (default: none)",
     )
 
 

@@ -24,6 +24,10 @@ class Settings:
     """Where to compute."""
     unfrozen: str | list[str] = "last"
     """What of a module is trained besides the head."""
+    n_active: int | None = None
+    """Number of modules that a mixture keeps; None for all."""
+    guard: Literal["none", "report", "fallback"] = "none"
+    """What a mixture does about simpler answers."""
     callbacks: Sequence[Any] = ()
     """For the net, such as a progress bar."""
 
@@ -72,6 +76,21 @@ def _transfer(module: Any, settings: Settings) -> Any:
     )
 
 
+def _moe(modules: list[Any], settings: Settings) -> Any:
+    from matmosaic.estimators import MoERegressor
+
+    return MoERegressor(
+        modules,
+        n_active=settings.n_active,
+        guard=settings.guard,
+        unfrozen=settings.unfrozen,
+        max_epochs=settings.epochs,
+        random_state=settings.seed,
+        device=settings.device,
+        callbacks=list(settings.callbacks),
+    )
+
+
 METHODS = {
     method.name: method
     for method in (
@@ -79,6 +98,7 @@ METHODS = {
         Method(name="scratch", modules="none", build=_transfer),
         Method(name="ridge", modules="each", build=_ridge, trains_network=False),
         Method(name="transfer", modules="each", build=_transfer),
+        Method(name="moe", modules="all", build=_moe),
     )
 }
 
@@ -96,7 +116,7 @@ def estimator_for(name: str | None, references: Sequence[str], settings: Setting
     Parameters
     ----------
     name : str or None
-        Name of the method; None is transfer where a module is given, scratch where not.
+        Name of the method; None is scratch, transfer or moe where no module, one or several are given.
     references : sequence of str
         Modules that were given.
     settings : Settings
@@ -107,22 +127,53 @@ def estimator_for(name: str | None, references: Sequence[str], settings: Setting
     UnknownNameError
         If there is no such method that can be saved.
     InvalidParameterError
-        If it takes more or fewer modules than were given.
+        If it takes more or fewer modules than were given, or none of the settings of a mixture.
     """
     networks = [method.name for method in METHODS.values() if method.trains_network]
-    name = name or ("transfer" if references else "scratch")
+    name = name or _usual_method(references)
     if name not in networks:
         raise UnknownNameError(suggest(name, networks, what="estimator"))
     method = METHODS[name]
-    if method.modules == "none" and references:
-        raise InvalidParameterError(f"--estimator {name} starts from no module. Got {list(references)}.")
-    if method.modules == "each" and len(references) != 1:
-        raise InvalidParameterError(
-            f"--estimator {name} starts from one module, named with --module. Got "
-            f"{list(references) or 'none'}; `matmosaic modules list` shows those that ship with matmosaic."
-        )
+    _check_references(method, references)
+    check_mixture_settings([method], settings)
     given = {"none": None, "each": next(iter(references), None), "all": list(references)}[method.modules]
     return method, method.build(given, settings)
+
+
+def _usual_method(references: Sequence[str]) -> str:
+    """Return the method for no module, one or several; a glob may stand for several."""
+    from matmosaic.modules import list_modules
+
+    if not references:
+        return "scratch"
+    return "moe" if sum(len(list_modules(one)) for one in references) > 1 else "transfer"
+
+
+def _check_references(method: Method, references: Sequence[str]) -> None:
+    """Raise InvalidParameterError if a method takes more or fewer modules than were given."""
+    if method.modules == "none" and references:
+        raise InvalidParameterError(
+            f"--estimator {method.name} starts from no module. Got {list(references)}."
+        )
+    wrong = not references if method.modules == "all" else len(references) != 1
+    if method.modules != "none" and wrong:
+        expected = "modules, each" if method.modules == "all" else "one module,"
+        raise InvalidParameterError(
+            f"--estimator {method.name} starts from {expected} named with --module. Got "
+            f"{list(references) or 'none'}; `matmosaic modules list` shows those that ship with matmosaic."
+        )
+
+
+def check_mixture_settings(methods: Iterable[Method], settings: Settings) -> None:
+    """Raise InvalidParameterError if settings of a mixture were made, but no method is one."""
+    made = settings.n_active is not None or settings.guard != "none"
+    methods = list(methods)
+    if made and not any(method.modules == "all" for method in methods):
+        mixtures = [name for name, method in METHODS.items() if method.modules == "all"]
+        raise InvalidParameterError(
+            f"--n-active and --guard are for mixtures of modules: {', '.join(mixtures)}. Got "
+            f"{', '.join(method.name for method in methods)}; leave them out, or ask for a mixture."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +186,11 @@ class Candidate:
     """The module's reference, for tables."""
     given: Any
     """The loaded module or modules."""
+
+    @property
+    def module(self) -> str:
+        """What a table says about the modules: one reference, all of them, or a dash."""
+        return self.reference or ("all" if self.method.modules == "all" else "-")
 
 
 def candidates(methods: Iterable[Method], modules: Mapping[str, PretrainedModule]) -> list[Candidate]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from matmosaic.cli._methods import Candidate, Settings
+from matmosaic.cli._mixture import gate_scores
 from matmosaic.cli._training import progress_bar, stopping_at_interrupt
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class Score(NamedTuple):
     """Coefficient of determination; NaN if the labels of the test rows are all equal."""
     fit_seconds: float
     """Time that fitting took."""
+    gate_scores: dict[str, float] | None
+    """Of each module, if a mixture was fitted."""
 
 
 class Scored(NamedTuple):
@@ -51,6 +54,11 @@ class Scored(NamedTuple):
     def mean(self, name: str) -> float:
         """Return the mean over the splits of one field of the scores."""
         return float(np.mean([getattr(score, name) for score in self.scores]))
+
+    @property
+    def gates(self) -> list[dict[str, float]]:
+        """The gate scores of each split; none if this is no mixture."""
+        return [score.gate_scores for score in self.scores if score.gate_scores is not None]
 
     def std(self, name: str) -> float:
         """Return the standard deviation over the splits of one field of the scores."""
@@ -118,15 +126,15 @@ def _score(
     with stopping_at_interrupt():
         estimator.fit(rows(split.train), y[split.train], **validation)
     seconds = time.perf_counter() - start
-    return _errors(y[split.test], estimator.predict(rows(split.test)), seconds)
+    errors = _errors(y[split.test], estimator.predict(rows(split.test)))
+    return Score(**errors, fit_seconds=seconds, gate_scores=gate_scores(estimator))
 
 
-def _errors(expected: np.ndarray, predicted: np.ndarray, seconds: float) -> Score:
+def _errors(expected: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     squares = (predicted - expected) ** 2
     variance = np.var(expected)
-    return Score(
-        mae=float(np.abs(predicted - expected).mean()),
-        rmse=float(np.sqrt(squares.mean())),
-        r2=float(1 - squares.mean() / variance) if variance > 0 else float("nan"),
-        fit_seconds=seconds,
-    )
+    return {
+        "mae": float(np.abs(predicted - expected).mean()),
+        "rmse": float(np.sqrt(squares.mean())),
+        "r2": float(1 - squares.mean() / variance) if variance > 0 else float("nan"),
+    }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from matmosaic.cli._scoring import Scored, Split
 
-METHODS = ("constant", "scratch", "ridge", "transfer")
+METHODS = ("constant", "scratch", "ridge", "transfer", "moe")
 # Below this a fit holds out too little for its own validation.
 MIN_TRAIN = 10
 EXPLANATION = {
@@ -23,6 +23,7 @@ EXPLANATION = {
     "scratch": "a network trained on these labels alone",
     "ridge": "ridge regression on a module's features, its weights frozen",
     "transfer": "a module, all of it fine-tuned",
+    "moe": "a mixture of all modules, weighted by a gate, all of them fine-tuned",
 }
 # The modules come from the same kind of crystals, so every layer has something to keep and to adapt.
 UNFROZEN = "all"
@@ -34,9 +35,10 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         subparsers,
         "demo",
         common,
-        help="compare transfer with training from scratch on embedded data",
-        description="Compare transfer of every bundled module with training from scratch, with frozen "
-        "features + ridge and with a constant, on a property of embedded alloys with few labels. Offline.",
+        help="compare transfer and a mixture with training from scratch on embedded data",
+        description="Compare transfer of every bundled module, and a mixture of them all, with training from "
+        "scratch, with frozen features + ridge and with a constant, on a property of embedded alloys with "
+        "few labels. Offline.",
     )
     parser.add_argument(
         "--n-train", type=positive, default=100, metavar="N", help="labels to learn from (default: 100)"
@@ -96,20 +98,26 @@ def _splits(n_rows: int, arguments: argparse.Namespace) -> list[Split]:
 
 
 def _document(scored: list[Scored], unit: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    rows = [
-        {
-            "method": one.candidate.method.name,
-            "module": one.candidate.reference,
-            "mae_mean": one.mean("mae"),
-            "mae_std": one.std("mae"),
-            "fit_seconds": one.mean("fit_seconds"),
-        }
-        for one in scored
-    ]
+    rows = [_row(one) for one in scored]
     return {"target": arguments.target, "unit": unit, "n_train": arguments.n_train, "rows": rows}
 
 
+def _row(one: Scored) -> dict[str, Any]:
+    from matmosaic.cli._mixture import mean_gate
+
+    row = {
+        "method": one.candidate.method.name,
+        "module": one.candidate.reference,
+        "mae_mean": one.mean("mae"),
+        "mae_std": one.std("mae"),
+        "fit_seconds": one.mean("fit_seconds"),
+    }
+    return row | ({"gate_scores": mean_gate(one.gates)} if one.gates else {})
+
+
 def _text(scored: list[Scored], unit: str, y: np.ndarray, arguments: argparse.Namespace) -> str:
+    from matmosaic.cli._mixture import gate_tables
+
     n_train, splits = arguments.n_train, arguments.splits
     head = (
         f"{arguments.target} of embedded alloys, learnt from {n_train} labels, tested on the other "
@@ -117,7 +125,7 @@ def _text(scored: list[Scored], unit: str, y: np.ndarray, arguments: argparse.Na
         f"split{'s' if splits > 1 else ''}."
     )
     legend = "\n".join(f"{name:8}  {text}" for name, text in EXPLANATION.items())
-    return "\n\n".join([head, _table(scored, unit), legend, _next_steps(scored)])
+    return "\n\n".join([head, _table(scored, unit), legend, *gate_tables(scored), _next_steps(scored)])
 
 
 def _table(scored: list[Scored], unit: str) -> str:
@@ -126,7 +134,7 @@ def _table(scored: list[Scored], unit: str) -> str:
     rows = [
         [
             one.candidate.method.name,
-            one.candidate.reference or "-",
+            one.candidate.module,
             f"{one.mean('mae'):.{places}f}",
             f"{one.std('mae'):.{places}f}",
             f"{one.mean('fit_seconds'):.2f}",
@@ -142,8 +150,8 @@ def _next_steps(scored: list[Scored]) -> str:
     module = f"--module {references[0]} " if references else ""
     return (
         "Next, with your own data (a table, CIFs with id_prop.csv, extended XYZ, JSON lines, parquet):\n"
-        "  matmosaic evaluate DATA --target COLUMN --estimators scratch,ridge,transfer "
-        "--unfrozen all --cv 5\n"
+        "  matmosaic evaluate DATA --target COLUMN --estimators scratch,ridge,transfer,moe "
+        "--unfrozen all\n"
         f"  matmosaic fit DATA --target COLUMN {module}--unfrozen all -o my-model\n"
         "  matmosaic predict my-model NEW_DATA -o predictions.csv\n"
         "Bundled modules know Ag, Au, Cu, Ni, Pd and Pt. For other elements, start from published weights\n"

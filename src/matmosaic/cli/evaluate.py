@@ -10,6 +10,7 @@ from matmosaic.cli._arguments import (
     add_command,
     add_data,
     add_epochs,
+    add_mixture,
     add_unfrozen,
     folds,
     names,
@@ -19,7 +20,7 @@ from matmosaic.cli._text import decimals, table, with_unit
 
 if TYPE_CHECKING:
     from matmosaic.cli._data import LabelledData
-    from matmosaic.cli._scoring import Scored, Split
+    from matmosaic.cli._scoring import Score, Scored, Split
 
 ERRORS = ("mae", "rmse", "r2")
 
@@ -44,7 +45,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--module",
         nargs="+",
-        default=["bundled:*"],
+        action="extend",
         metavar="REF",
         help=f"{REFERENCE_HELP} (default: 'bundled:*')",
     )
@@ -57,6 +58,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "from 0, val optional",
     )
     add_unfrozen(parser)
+    add_mixture(parser)
     add_epochs(parser)
     parser.add_argument("--unit", help="unit of the labels, for what is printed")
     parser.set_defaults(run=run)
@@ -65,18 +67,24 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Result:
     """Score every method on every split."""
     from matmosaic.cli._data import read_labelled
-    from matmosaic.cli._methods import Settings, candidates, method_named
+    from matmosaic.cli._methods import Settings, candidates, check_mixture_settings, method_named
     from matmosaic.cli._references import load_all
     from matmosaic.cli._scoring import score_all
 
     methods = [method_named(name) for name in dict.fromkeys(arguments.estimators)]
+    settings = Settings(
+        epochs=arguments.epochs,
+        seed=arguments.seed,
+        device=arguments.device,
+        unfrozen=arguments.unfrozen,
+        n_active=arguments.n_active,
+        guard=arguments.guard,
+    )
+    check_mixture_settings(methods, settings)
     needed = any(method.modules != "none" for method in methods)
-    given = candidates(methods, load_all(arguments.module) if needed else {})
+    given = candidates(methods, load_all(arguments.module or ["bundled:*"]) if needed else {})
     data = read_labelled(arguments)
     splits = _splits(arguments, data)
-    settings = Settings(
-        epochs=arguments.epochs, seed=arguments.seed, device=arguments.device, unfrozen=arguments.unfrozen
-    )
     scored = score_all(given, data.structures, data.y, splits, settings, progress=arguments.progress)
     document = {
         "target": arguments.target,
@@ -106,11 +114,18 @@ def _row(one: Scored) -> dict[str, Any]:
         **means,
         **spreads,
         "fit_seconds": one.mean("fit_seconds"),
-        "folds": [score._asdict() for score in one.scores],
+        "folds": [_fold(score) for score in one.scores],
     }
 
 
+def _fold(score: Score) -> dict[str, Any]:
+    """Return the errors of one split, and the gate if there is one."""
+    return {name: value for name, value in score._asdict().items() if value is not None}
+
+
 def _text(scored: list[Scored], document: dict[str, Any]) -> str:
+    from matmosaic.cli._mixture import gate_tables
+
     unit, dropped = document["unit"], document["dropped_rows"]
     places = decimals(one.mean("mae") for one in scored)
     headers = [
@@ -122,18 +137,7 @@ def _text(scored: list[Scored], document: dict[str, Any]) -> str:
         "R2",
         "s per fit",
     ]
-    rows = [
-        [
-            one.candidate.method.name,
-            one.candidate.reference or "-",
-            f"{one.mean('mae'):.{places}f}",
-            f"{one.std('mae'):.{places}f}",
-            f"{one.mean('rmse'):.{places}f}",
-            f"{one.mean('r2'):.3f}",
-            f"{one.mean('fit_seconds'):.2f}",
-        ]
-        for one in scored
-    ]
+    rows = [_cells(one, places) for one in scored]
     head = f"{document['target']}: {document['n_rows']} rows, {document['n_splits']} splits, best first."
     if dropped:
         head += f" {len(dropped)} rows without a label left out."
@@ -142,4 +146,22 @@ def _text(scored: list[Scored], document: dict[str, Any]) -> str:
         + f": {', '.join(f'{score.mae:.{places}f}' for score in one.scores)}"
         for one in scored
     )
-    return f"{head}\n\n{table(headers, rows, numbers=headers[2:])}\n\nMAE of each split\n{each}"
+    parts = [
+        head,
+        table(headers, rows, numbers=headers[2:]),
+        f"MAE of each split\n{each}",
+        *gate_tables(scored),
+    ]
+    return "\n\n".join(parts)
+
+
+def _cells(one: Scored, places: int) -> list[str]:
+    return [
+        one.candidate.method.name,
+        one.candidate.module,
+        f"{one.mean('mae'):.{places}f}",
+        f"{one.std('mae'):.{places}f}",
+        f"{one.mean('rmse'):.{places}f}",
+        f"{one.mean('r2'):.3f}",
+        f"{one.mean('fit_seconds'):.2f}",
+    ]

@@ -7,7 +7,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matmosaic.cli._arguments import REFERENCE_HELP, add_command, add_data, add_epochs, add_unfrozen
+from matmosaic.cli._arguments import (
+    REFERENCE_HELP,
+    add_command,
+    add_data,
+    add_epochs,
+    add_mixture,
+    add_unfrozen,
+)
 from matmosaic.cli._console import Result
 from matmosaic.cli._text import quantity
 from matmosaic.exceptions import StoreError
@@ -25,14 +32,22 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--estimator",
         metavar="NAME",
-        help="transfer or scratch (default: transfer with --module, scratch without)",
+        help="scratch, transfer or moe, a mixture of modules (default: scratch without --module, transfer "
+        "with one, moe with several)",
     )
-    given = parser.add_mutually_exclusive_group()
-    given.add_argument("--module", metavar="REF", help=REFERENCE_HELP)
-    given.add_argument(
-        "--modules", nargs="+", metavar="REF", help="modules, for estimators that take several"
+    parser.add_argument(
+        "--module",
+        action="append",
+        dest="modules",
+        default=[],
+        metavar="REF",
+        help=f"{REFERENCE_HELP}; give it once for each module of a mixture",
+    )
+    parser.add_argument(
+        "--modules", nargs="+", action="extend", metavar="REF", help="the same for several at once"
     )
     add_unfrozen(parser)
+    add_mixture(parser)
     add_epochs(parser)
     parser.add_argument("--unit", help="unit of the labels, for what is printed")
     parser.add_argument(
@@ -46,17 +61,19 @@ def run(arguments: argparse.Namespace) -> Result:
     """Train and save; an interrupt ends training early and saves the best epoch until then."""
     from matmosaic.cli._data import read_labelled, unit_of
     from matmosaic.cli._methods import Settings, estimator_for
+    from matmosaic.cli._mixture import describe_mixture
     from matmosaic.cli._training import EpochProgress
 
-    references = arguments.modules or ([arguments.module] if arguments.module else [])
     settings = Settings(
         epochs=arguments.epochs,
         seed=arguments.seed,
         device=arguments.device,
         unfrozen=arguments.unfrozen,
+        n_active=arguments.n_active,
+        guard=arguments.guard,
         callbacks=[EpochProgress(arguments.progress, unit_of(arguments))],
     )
-    method, estimator = estimator_for(arguments.estimator, references, settings)
+    method, estimator = estimator_for(arguments.estimator, arguments.modules, settings)
     _check_free(Path(arguments.output), overwrite=arguments.overwrite)
     data = read_labelled(arguments)
     start = time.perf_counter()
@@ -72,8 +89,9 @@ def run(arguments: argparse.Namespace) -> Result:
     document = {
         "model": arguments.output,
         "estimator": method.name,
-        "modules": references,
+        "modules": arguments.modules,
         **describe_fit(estimator, data, arguments.target, seconds),
+        **describe_mixture(estimator),
     }
     return Result(document, _text(document), INTERRUPTED if interrupted else 0)
 
@@ -119,7 +137,9 @@ def _check_free(path: Path, *, overwrite: bool) -> None:
 
 
 def _text(document: dict[str, Any]) -> str:
+    from matmosaic.cli._mixture import text_of_mixture
+
     model = document["model"]
-    return (
-        f"{text_of_fit(document)}\nSaved {model}; use it with:\n  matmosaic predict {model} DATA -o FILE.csv"
-    )
+    saved = f"Saved {model}; use it with:\n  matmosaic predict {model} DATA -o FILE.csv"
+    mixture = f"\n\n{text_of_mixture(document)}\n\n" if "gate_scores" in document else "\n"
+    return f"{text_of_fit(document)}{mixture}{saved}"
