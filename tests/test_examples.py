@@ -1,7 +1,8 @@
-"""Every example and the Python of the README run as they are."""
+"""Every example, and the Python of the README and of the page on mixtures, run as they are."""
 
 import re
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,34 @@ def test_example_runs(path: Path) -> None:
     runpy.run_path(str(path), run_name="__main__")
 
 
+def python_of(page: str) -> str:
+    """Return all Python of a page, as a reader would paste it."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+
+
+@pytest.fixture
+def paste(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Run the Python of a page in an empty folder, and return the folder."""
+
+    def paste(page: str) -> Path:
+        monkeypatch.chdir(tmp_path)
+        script = tmp_path / "pasted.py"
+        script.write_text(python_of(page), encoding="utf-8")
+        runpy.run_path(str(script), run_name="__main__")
+        return tmp_path
+
+    return paste
+
+
 def test_python_of_the_readme_runs_as_pasted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    paste: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    (tmp_path / "readme.py").write_text(code, encoding="utf-8")
-    runpy.run_path(str(tmp_path / "readme.py"), run_name="__main__")
-    assert (tmp_path / "vacancy-model" / "card.json").exists()
+    folder = paste("README.md")
+    assert (folder / "vacancy-model" / "card.json").exists()
     error = float(re.search(r"mean absolute error ([0-9.]+) eV", capsys.readouterr().out).group(1))
     assert error < 0.24, "no better than predicting the median"
+
+
+def test_python_of_the_page_on_mixtures_runs_as_pasted(paste: Callable[[str], Path]) -> None:
+    assert (paste("docs/mixture.md") / "vacancy-mixture" / "card.json").exists()
