@@ -551,7 +551,8 @@ def test_store_that_vanished_before_leaves_no_half_fitted_mixture(make, modules,
 
 def test_loss_that_is_not_finite_is_told_with_epoch_and_cause(make, labelled):
     with pytest.warns(
-        DivergedFitWarning, match=r"not finite from epoch \d on. Lower 'learning_rate' \(now 1e\+30\)"
+        DivergedFitWarning,
+        match=r"not finite in epoch \d, .* Lower 'learning_rate' \(now 1e\+30\)",
     ):
         make(learning_rate=1e30).fit(*labelled)
 

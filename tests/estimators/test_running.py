@@ -144,5 +144,5 @@ def test_fitted_estimator_keeps_no_graphs(make, labelled):
 
 def test_diverged_training_is_announced(make, labelled):
     X, y = labelled
-    with pytest.warns(DivergedFitWarning, match="not finite from epoch 1 on. Lower 'learning_rate'"):
+    with pytest.warns(DivergedFitWarning, match="not finite in epoch 1, where training stopped. Lower"):
         make(max_epochs=3, batch_size=10, learning_rate=1e30, backbone_learning_rate=1e30).fit(X, y)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+import numpy as np
+
 from matmosaic.backbones import Backbone
 from matmosaic.exceptions import InvalidParameterError
 from matmosaic.modules import ModuleCard, PretrainedModule, resolve
@@ -33,7 +35,7 @@ def resolve_experts(modules: Any) -> list[PretrainedModule]:
         If a reference matches nothing.
     """
     references = [modules] if isinstance(modules, str | PathLike | PretrainedModule) else modules
-    if not isinstance(references, Sequence) or not references:
+    if not isinstance(references, Sequence | np.ndarray) or len(references) == 0:
         raise InvalidParameterError(
             "'modules' must name at least one module: a reference such as 'bundled:*', a module, or a list "
             f"of these. Got {modules!r}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -69,6 +69,20 @@ class LinearAnswer:
         features = [module.features(X, n_jobs=self.n_jobs, memory=self.memory) for module in self.modules]
         return self.baseline.predict(*FrozenOutputs.of(self.modules, features))
 
+    def without_unread(self) -> LinearAnswer:
+        """Return the same answer over the modules that its coefficients use; over one if they use none."""
+        widths = [module.build_backbone().n_features for module in self.modules]
+        parts = np.split(self.baseline.feature_coef, np.cumsum(widths)[:-1])
+        own = self.baseline.prediction_coef
+        # One is kept in any case, to check and count structures.
+        read = [place for place, some in enumerate(parts) if own[place] or some.any()] or [0]
+        baseline = replace(
+            self.baseline,
+            feature_coef=np.concatenate([parts[place] for place in read]),
+            prediction_coef=own[read],
+        )
+        return replace(self, baseline=baseline, modules=[self.modules[place] for place in read])
+
     def _elements(self) -> frozenset[int] | None:
         known = [module.build_backbone().elements() for module in self.modules]
         some = [one for one in known if one is not None]
@@ -121,7 +135,7 @@ class Guard:
         name = self.table().index[0]
         answer = self.answers[name]
         if isinstance(answer, LinearBaseline):
-            answer = LinearAnswer(answer, self.modules, n_jobs=n_jobs, memory=memory)
+            answer = LinearAnswer(answer, self.modules, n_jobs=n_jobs, memory=memory).without_unread()
         return name, answer
 
     def warn(self) -> None:
@@ -130,8 +144,7 @@ class Guard:
         if table.index[0] != MIXTURE:
             warnings.warn(
                 f"{table.index[0]!r} has a smaller validation error ({table.iloc[0]:.4g}) than the mixture "
-                f"({table[MIXTURE]:.4g}): these modules do not transfer to this property. See 'guard_'; "
-                "guard='fallback' predicts with the best answer.",
+                f"({table[MIXTURE]:.4g}). See 'guard_'; guard='fallback' predicts with the best answer.",
                 NegativeTransferWarning,
                 stacklevel=5,
             )

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -218,7 +217,7 @@ def mixture_files(
     dict of str to bytes
         What :meth:`SavedMixture.read` reads.
     """
-    linear = _without_unread(fallback) if isinstance(fallback, LinearAnswer) else None
+    linear = fallback if isinstance(fallback, LinearAnswer) else None
     weights = to_bytes(copy_weights(model.state_dict() | _guard_arrays(guard, linear)))
     card = MixtureCard(
         n_active=model.gate.n_active,
@@ -248,21 +247,6 @@ def _guard_arrays(guard: pd.DataFrame | None, linear: LinearAnswer | None) -> di
         names = ("feature_coef", "prediction_coef", "intercept")
         arrays |= {name: getattr(linear.baseline, name) for name in names}
     return {f"{GUARD}{name}": torch.tensor(values, dtype=torch.float64) for name, values in arrays.items()}
-
-
-def _without_unread(answer: LinearAnswer) -> LinearAnswer:
-    """Return the same answer over the modules that its coefficients use; over one if they use none."""
-    baseline = answer.baseline
-    widths = [module.build_backbone().n_features for module in answer.modules]
-    parts = np.split(baseline.feature_coef, np.cumsum(widths)[:-1])
-    own = baseline.prediction_coef
-    # One is kept in any case, to check and count structures.
-    read = [place for place, some in enumerate(parts) if own[place] or some.any()] or [0]
-    coef = np.concatenate([parts[place] for place in read])
-    modules = [answer.modules[place] for place in read]
-    return replace(
-        answer, baseline=replace(baseline, feature_coef=coef, prediction_coef=own[read]), modules=modules
-    )
 
 
 def _aggregation_options(aggregation: Aggregation) -> dict[str, Any]:

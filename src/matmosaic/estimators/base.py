@@ -286,9 +286,8 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         callbacks = dict(self.net_.callbacks_)
         stopping = callbacks.get("early_stopping")
         self.best_epoch_ = int(stopping.best_epoch_) if stopping is not None and len(epochs) else len(epochs)
-        self._warn_if_diverged()
         # Ours, or one among the user's callbacks.
-        stopped = any(
+        stopped = self._warn_if_diverged() or any(
             isinstance(one, EarlyStopping) and one.misses_ >= one.patience for one in callbacks.values()
         )
         if len(epochs) < self.max_epochs and not stopped:
@@ -299,15 +298,17 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
                 stacklevel=5,
             )
 
-    def _warn_if_diverged(self) -> None:
+    def _warn_if_diverged(self) -> bool:
         diverged = np.flatnonzero(~np.isfinite(self.history_["train_loss"].to_numpy(dtype=float)))
         if len(diverged):
             warnings.warn(
-                f"The training loss is not finite from epoch {diverged[0] + 1} on. Lower 'learning_rate' "
-                f"(now {self.learning_rate:g}) or 'backbone_learning_rate', and look for outliers in 'y'.",
+                f"The training loss is not finite in epoch {diverged[0] + 1}, where training stopped. Lower "
+                f"'learning_rate' (now {self.learning_rate:g}) or 'backbone_learning_rate', and look for "
+                "outliers in 'y'.",
                 DivergedFitWarning,
                 stacklevel=6,
             )
+        return len(diverged) > 0
 
 
 def _rows(X: Any) -> GraphTable | list[Any]:

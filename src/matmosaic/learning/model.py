@@ -76,6 +76,21 @@ class RegressionModel(nn.Module):
 
 @torch.no_grad()
 def predict_rows(model: nn.Module, rows: TableDataset, *, batch_size: int) -> Tensor:
-    """Map rows of what the trunk gave to targets (n_rows, n_targets), in evaluation mode."""
+    """Predict rows of what the trunk gave, in evaluation mode.
+
+    Parameters
+    ----------
+    model : RegressionModel or MixtureModel
+        Left in evaluation mode.
+    rows : TableDataset
+        Of length n_rows, after :meth:`RegressionModel.run_trunk`.
+    batch_size : int
+        Structures per forward pass.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_targets)
+        Scaled targets.
+    """
     model.eval()
     return torch.cat([model(rows.__getitems__(part)[0]) for part in batches(len(rows), batch_size)])

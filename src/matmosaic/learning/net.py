@@ -63,6 +63,15 @@ class ValidationError(Callback):
         net.history.record("valid_mae", self.std * error)
 
 
+class StopWhenDiverged(Callback):
+    """End training after an epoch whose loss is not finite: later ones cannot mend it."""
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Stop as skorch's own early stopping does."""
+        if not np.isfinite(net.history[-1, "train_loss"]):
+            raise KeyboardInterrupt
+
+
 class Net(NeuralNet):
     """A net whose model adds a penalty to the loss, and whose frozen parameters no optimiser sees."""
 
@@ -132,6 +141,8 @@ def make_net(
     if validation is not None:
         own.append(("validation_error", ValidationError(target_std)))
         own.append(("early_stopping", _early_stopping(max_epochs if patience is None else patience)))
+    # Last, when the others have written what they know of the epoch.
+    last = [("divergence", StopWhenDiverged())]
     return Net(
         model,
         criterion=WeightedMSELoss,
@@ -147,7 +158,7 @@ def make_net(
         iterator_valid__collate_fn=TableDataset.collate,
         **_order(probabilities),
         train_split=None if validation is None else predefined_split(validation),
-        callbacks=own + list(callbacks or []),
+        callbacks=own + list(callbacks or []) + last,
         device=device,
         verbose=verbose,
     )
