@@ -8,8 +8,8 @@ error.
 
     python benchmarks/moe_tables.py --methods constant,scratch,transfer \
         --tasks jarvis_2d_exfoliation,piezoelectric_tensor,mp_phonons
-    python benchmarks/moe_tables.py --methods constant,scratch,transfer,moe --epochs 200
-    python benchmarks/moe_tables.py --epochs 100 \
+    python benchmarks/moe_tables.py --methods constant,scratch,transfer,moe --epochs 100 --batch-size 64
+    python benchmarks/moe_tables.py --epochs 60 --batch-size 64 --seeds 3 \
         --methods moe-k2,moe-k2-warmup,moe-k2-uniform,moe-k4,moe-k4-warmup,moe-k4-uniform
 
 Methods: ``constant`` (training median), ``scratch``, ``transfer`` (from mp_eform), ``transfer-NAME`` (from
@@ -62,6 +62,7 @@ THREE = {
     "jarvis_2d_exfoliation": ("mp_eform", "jarvis_eform", "jarvis_gvrh"),
     "piezoelectric_tensor": ("mp_eform", "mp_kvrh", "mp_bandgap"),
 }
+KEY = ("task", "method", "seed", "epochs", "batch_size")  # What a finished run is known by.
 PROTOCOL = {"max_epochs": 1000, "patience": 500, "batch_size": 250}
 
 
@@ -125,19 +126,27 @@ def collect(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is not yet in the results file and return all that was asked for."""
     results = Path(arguments.results)
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    known = {tuple(row[key] for key in ("task", "method", "seed", "epochs")): row for row in done}
+    known = {tuple(row[key] for key in KEY): row for row in done}
     rows = []
     for task in arguments.tasks:
         structures, y = load_task(arguments.data, task)
         splits = load_splits(arguments.data, task)
         for method in arguments.methods:
             for seed in range(arguments.seeds):
-                key = (task, method, seed, arguments.epochs)
+                key = (task, method, seed, arguments.epochs, arguments.batch_size)
                 if key not in known:
-                    options = PROTOCOL | {"max_epochs": arguments.epochs, "device": arguments.device}
-                    model = estimator(method, task, arguments.data, random_state=seed, **options)
+                    model = estimator(
+                        method,
+                        task,
+                        arguments.data,
+                        random_state=seed,
+                        max_epochs=arguments.epochs,
+                        patience=PROTOCOL["patience"],
+                        batch_size=arguments.batch_size,
+                        device=arguments.device,
+                    )
                     row = run(method, structures, y, splits[seed], model)
-                    known[key] = {"task": task, "seed": seed, "epochs": arguments.epochs, **row}
+                    known[key] = {**dict(zip(KEY, key, strict=True)), **row}
                     with results.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(known[key]) + "\n")
                     print(known[key], file=sys.stderr, flush=True)
@@ -172,13 +181,19 @@ def main() -> int:
         "--seeds", type=int, default=5, help="number of the published splits, from the first"
     )
     options.add_argument("--epochs", type=int, default=PROTOCOL["max_epochs"])
+    options.add_argument("--batch-size", type=int, default=PROTOCOL["batch_size"])
     options.add_argument("--device", default="auto")
     options.add_argument("--results", default="moe_results.jsonl", help="file of finished runs, appended to")
     arguments = options.parse_args()
     if missing(arguments.data):
         return 0
     rows = collect(arguments)
-    facts = {**circumstances(), **PROTOCOL, "max_epochs": arguments.epochs}
+    facts = {
+        **circumstances(),
+        **PROTOCOL,
+        "max_epochs": arguments.epochs,
+        "batch_size": arguments.batch_size,
+    }
     if arguments.json:
         print(json.dumps({**facts, "rows": rows}))
     else:
