@@ -8,6 +8,7 @@ from torch_geometric.nn import CGConv, global_mean_pool
 
 from matmosaic.backbones import Backbone, replace
 from matmosaic.backbones.cgcnn import CGCNN
+from matmosaic.backbones.layers import gated_message
 from matmosaic.graphs import GraphSettings
 from matmosaic.testing import check_backbone
 
@@ -297,6 +298,9 @@ class OrdinaryNorm(CGCNN):
 
 
 class OrdinaryBatchNorm(nn.BatchNorm1d):
+    def message(self, x, weight):
+        return gated_message(self(x, weight))
+
     def forward(self, x, weight):
         return super().forward(x)
 

@@ -44,6 +44,22 @@ def test_gated_message_is_its_equation(float64):
     torch.testing.assert_close(ours, grad, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_message_of_a_norm_is_that_of_its_rows(float64, training):
+    twice = [randomised(WeightedBatchNorm(6)).train(training) for _ in range(2)]
+    twice[1].load_state_dict(twice[0].state_dict())
+    x, weight, upstream = 2 + 3 * torch.randn(9, 6), torch.rand(9), torch.randn(9, 3)
+    results = []
+    for norm, message in zip(
+        twice, [twice[0].message, lambda *rows: gated_message(twice[1](*rows))], strict=True
+    ):
+        rows = x.clone().requires_grad_()
+        result = message(rows, weight)
+        grads = torch.autograd.grad((result * upstream).sum(), [rows, norm.weight, norm.bias])
+        results.append([result, *grads, norm.running_mean, norm.running_var])
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.parametrize("momentum", [0.1, None], ids=["exponential", "cumulative"])
 @pytest.mark.parametrize("integer", [False, True], ids=["unit weights", "repeated rows"])
 def test_weighted_batch_norm_is_pytorchs_on_all_rows(float64, integer, momentum):

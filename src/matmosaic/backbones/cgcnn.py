@@ -182,8 +182,8 @@ class GatedConvolution(nn.Module):
         """Sum messages at their atoms; batch statistics need all gates before the first message."""
         _, center = graph.edge_index
         places = graph.bond_weight * graph.atom_weight.index_select(0, center)
-        gates = self.bond_norm(self._gates(graph), places)
-        return weighted_sum(gated_message(gates), graph.bond_weight, center, len(graph.x))
+        messages = self.bond_norm.message(self._gates(graph), places)
+        return weighted_sum(messages, graph.bond_weight, center, len(graph.x))
 
     def _gates(self, graph: Data) -> Tensor:
         # Batch statistics take a constant away, so the bias then has no gradient but rounding errors;

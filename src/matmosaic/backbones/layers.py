@@ -63,10 +63,32 @@ class WeightedBatchNorm(nn.BatchNorm1d):
         """Normalise rows ``x`` (n_rows, n_channels) with multiplicities ``weight`` (n_rows,)."""
         if not self.training:
             return super().forward(x)
+        return self._in_training(_WeightedNormalise, x, weight)
+
+    def message(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the gated messages of normalised rows, with a third of the memory for the gradient.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_channels)
+            Rows to normalise.
+        weight : Tensor of shape (n_rows,)
+            Multiplicities of the rows.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_channels / 2)
+            The messages.
+        """
+        if not self.training:
+            return gated_message(self(x, weight))
+        return self._in_training(_NormalisedMessage, x, weight)
+
+    def _in_training(self, function: Any, x: Tensor, weight: Tensor) -> Tensor:
         share = weight / weight.sum()
-        normalised, mean, variance = _WeightedNormalise.apply(x, share, self.weight, self.bias, self.eps)
+        result, mean, variance = function.apply(x, share, self.weight, self.bias, self.eps)
         self._track(mean, variance, weight.sum())
-        return normalised
+        return result
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, n_rows: Tensor) -> None:
@@ -115,13 +137,57 @@ class _WeightedNormalise(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
-        centred, inverse, share, scale = ctx.saved_tensors
-        buffer = grad * centred
-        grad_shift, grad_scale = grad.sum(0), buffer.sum(0) * inverse
-        # What each row gets through the mean and the variance, which it moves by its share.
-        through = torch.addcmul(grad_shift, centred, grad_scale * inverse, out=buffer)
-        grad_x = torch.addcmul(grad, share.unsqueeze(1), through, value=-1, out=buffer).mul_(inverse * scale)
-        return grad_x, None, grad_scale, grad_shift, None
+        return _through_normalisation(grad, *ctx.saved_tensors)
+
+
+def _through_normalisation(
+    grad: Tensor, centred: Tensor, inverse: Tensor, share: Tensor, scale: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of normalisation's arguments from that of its result."""
+    buffer = grad * centred
+    grad_shift, grad_scale = grad.sum(0), buffer.sum(0) * inverse
+    # What each row gets through the mean and the variance, which it moves by its share.
+    through = torch.addcmul(grad_shift, centred, grad_scale * inverse, out=buffer)
+    grad_x = torch.addcmul(grad, share.unsqueeze(1), through, value=-1, out=buffer).mul_(inverse * scale)
+    return grad_x, None, grad_scale, grad_shift, None
+
+
+class _NormalisedMessage(torch.autograd.Function):
+    """Weighted batch normalisation and the gated message of its result in one node.
+
+    A mixture holds the arrays of all its experts from the forward to the backward pass, so only the
+    centred rows are kept; the rest is computed again, in one buffer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, share: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Any:
+        mean = share @ x
+        centred = x - mean
+        buffer = centred.square()
+        variance = share @ buffer
+        inverse = (variance + eps).rsqrt()
+        ctx.save_for_backward(centred, inverse, share, scale, shift)
+        ctx.mark_non_differentiable(mean, variance)
+        choice, value = torch.addcmul(shift, centred, inverse * scale, out=buffer).chunk(2, dim=1)
+        return choice.sigmoid().mul_(nn.functional.softplus(value)), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
+        centred, inverse, share, scale, shift = ctx.saved_tensors
+        gates = torch.addcmul(shift, centred, inverse * scale)
+        return _through_normalisation(_through_gates(grad, gates), centred, inverse, share, scale)
+
+
+def _through_gates(grad: Tensor, gates: Tensor) -> Tensor:
+    """Return the gradient of gates from that of their messages, in place of the gates."""
+    choice, value = gates.chunk(2, dim=1)
+    opened, message = choice.sigmoid(), nn.functional.softplus(value)
+    through = grad * opened
+    value.sigmoid_().mul_(through)
+    torch.mul(through, message, out=choice)
+    choice.addcmul_(choice, opened, value=-1)
+    return gates
 
 
 class _GatedMessage(torch.autograd.Function):
@@ -130,21 +196,14 @@ class _GatedMessage(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor) -> Tensor:
         choice, value = gates.chunk(2, dim=1)
-        opened, message = choice.sigmoid(), nn.functional.softplus(value)
-        ctx.save_for_backward(value, opened, message)
-        return opened * message
+        ctx.save_for_backward(gates)
+        return choice.sigmoid().mul_(nn.functional.softplus(value))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        value, opened, message = ctx.saved_tensors
-        through = grad * opened
-        grad_gates = grad.new_empty(len(grad), 2 * grad.shape[1])
-        of_choice, of_value = grad_gates.chunk(2, dim=1)
-        torch.mul(through, message, out=of_choice)
-        of_choice.addcmul_(of_choice, opened, value=-1)
-        torch.sigmoid(value, out=of_value).mul_(through)
-        return grad_gates
+        (gates,) = ctx.saved_tensors
+        return _through_gates(grad, gates.clone())
 
 
 def gated_message(gates: Tensor) -> Tensor:
