@@ -17,11 +17,11 @@ another extractor), ``moe`` (all 18 experts), ``moe-published`` (the same withou
 ``moe-kN`` (N of 18, chosen by the proxy), ``moe-kN-INIT`` (by another ``gate_init``), and
 ``add3``, ``concat3``, ``ensemble3`` (the three experts that the published code names for a task).
 
-``--epochs`` and ``--batch-size`` depart from that where time is short: 100 epochs in batches of 64 are about as
-many steps as the paper's 1,000 in batches of 250 with its patience.
+``--epochs`` and ``--batch-size`` depart from that where time is short: 100 epochs in batches of 64 take a third
+of the steps of the whole protocol, in a tenth of its epochs.
 
-What differs from the published code besides: frozen layers are in evaluation mode, gate, head and experts of the best
-validation epoch are tested together, labels are scaled on the training rows alone, and heads see
+What differs from the published code besides: frozen layers are in evaluation mode, gate, head and experts of
+the best validation epoch are tested together, labels are scaled on the training rows alone, and heads see
 standardised features (docs/decisions/0010). Scratch uses Adam, as the paper says.
 
 Results are kept in ``--results``; a run that was stopped continues where it was. Delete that file after
