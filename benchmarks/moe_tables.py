@@ -17,8 +17,8 @@ another extractor), ``moe`` (all 18 experts), ``moe-published`` (the same withou
 ``moe-kN`` (N of 18, chosen by the proxy), ``moe-kN-INIT`` (by another ``gate_init``), and
 ``add3``, ``concat3``, ``ensemble3`` (the three experts that the published code names for a task).
 
-``--epochs`` and ``--batch-size`` depart from that where time is short: 100 epochs in batches of 64 take a third
-of the steps of the whole protocol, in a tenth of its epochs.
+``--epochs`` and ``--batch-size`` depart from that where time is short: 100 epochs in batches of 64 take a
+third of the steps of the whole protocol, in a tenth of its epochs.
 
 What differs from the published code besides: frozen layers are in evaluation mode, gate, head and experts of
 the best validation epoch are tested together, labels are scaled on the training rows alone, and heads see
