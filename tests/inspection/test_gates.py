@@ -1,3 +1,4 @@
+import builtins
 import itertools
 import json
 import subprocess
@@ -145,9 +146,18 @@ def test_bars_show_means_spread_rows_and_even_share(folds):
     assert sorted(dots.get_offsets()[:, 0]) == [0, 0, 0, 0, 0.25, 0.5, 0.5, 0.75, 1]
     assert [np.ptp(segment[:, 0]) for segment in bars.get_segments()] == [0.5, 0.5, 0]
     (line,) = (line for line in ax.lines if line.get_linestyle() == "--")
-    assert line.get_xdata() == pytest.approx([1 / 3, 1 / 3])
+    assert line.get_xdata() == [0.5, 0.5]
     texts = {text.get_text() for text in ax.get_legend().get_texts()}
-    assert texts == {"mean of 3 fits", "one fit", "standard deviation", "even share, 1/3"}
+    assert texts == {"mean of 3 fits", "one fit", "standard deviation", "even share, 1/2"}
+
+
+def test_even_share_is_that_of_the_row_with_most_active_modules():
+    """Three modules are active in some row, but two at once; that all are offered does not count."""
+    display = GateScoresDisplay.from_estimator(
+        [Mixture(a=1.0, b=0, c=0, d=0), Mixture(a=0.5, b=0.5, c=0, d=0), Mixture(a=0, b=0, c=1.0, d=0)]
+    )
+    lines = {line.get_label(): line.get_xdata() for line in display.plot().ax_.lines}
+    assert lines["even share, 1/2"] == [0.5, 0.5]
 
 
 def test_bars_run_downwards_from_the_first(folds):
@@ -263,6 +273,19 @@ def test_import_loads_no_matplotlib():
     code = "import sys, matmosaic.inspection; print('matplotlib' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "False"
+
+
+def test_missing_matplotlib_names_the_extra(folds, monkeypatch):
+    real_import = builtins.__import__
+
+    def without_matplotlib(name, *args, **kwargs):
+        if name.startswith("matplotlib"):
+            raise ModuleNotFoundError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+    with pytest.raises(ImportError, match=r'pip install "matmosaic\[plot\]"'):
+        GateScoresDisplay.from_estimator(folds).plot()
 
 
 # --- misuse ------------------------------------------------------------------------------------------

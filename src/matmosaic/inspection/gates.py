@@ -33,7 +33,7 @@ class GateScoresDisplay:
     """How a mixture of experts weighs its modules.
 
     Make one with `from_estimator` or `from_results`; `plot` draws it, `summary` returns its numbers.
-    matplotlib is imported when something is drawn, and no window is opened.
+    matplotlib, which the extra ``plot`` brings, is imported when something is drawn; no window is opened.
 
     Parameters
     ----------
@@ -158,8 +158,9 @@ class GateScoresDisplay:
         ----------
         kind : {"auto", "bar", "heatmap"}, default="auto"
             ``"bar"`` shows the mean of each module, its standard deviation and every row as a dot, beside the
-            even share, 1 / n_modules. ``"heatmap"`` shows every score as a coloured cell with its number.
-            ``"auto"`` is a heat map of several tasks, bars otherwise.
+            even share, 1 / N, where N is the number of active modules in the row that has most of them.
+            ``"heatmap"`` shows every score as a coloured cell with its number. ``"auto"`` is a heat map of
+            several tasks, bars otherwise.
         ax : matplotlib Axes, optional
             Where to draw. By default on a new figure, large enough for every name.
         order : {"score", "name"}, default="score"
@@ -174,6 +175,8 @@ class GateScoresDisplay:
         ------
         InvalidParameterError
             If `kind` or `order` is none of these.
+        ImportError
+            If matplotlib is not installed; the extra ``plot`` brings it.
         """
         _check_choice("kind", kind, ("auto", "bar", "heatmap"))
         _check_choice("order", order, ("score", "name"))
@@ -308,8 +311,12 @@ def _longest_name(scores: pd.DataFrame) -> int:
 
 
 def _new_axes(size: tuple[float, float]) -> Axes:
-    import matplotlib.pyplot as plt
-
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            'Drawing needs matplotlib; install it with: pip install "matmosaic[plot]"'
+        ) from error
     return plt.subplots(figsize=size, layout="constrained")[1]
 
 
@@ -321,7 +328,8 @@ def _draw_bars(ax: Axes, scores: pd.DataFrame) -> None:
     ax.barh(places, scores.mean(), height=0.8, color=_BAR_COLOUR, label=label)
     if n_rows > 1:
         _draw_spread(ax, scores, places)
-    ax.axvline(1 / n_modules, color="black", linestyle="--", linewidth=1, label=f"even share, 1/{n_modules}")
+    n_active = (scores > 0).sum(axis=1).max()
+    ax.axvline(1 / n_active, color="black", linestyle="--", linewidth=1, label=f"even share, 1/{n_active}")
     ax.set_yticks(places, labels=map(str, scores.columns))
     ax.set_ylim(n_modules - 0.5, -0.5)  # the first module is on top
     ax.set_xlim(left=0)
