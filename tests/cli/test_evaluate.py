@@ -1,9 +1,12 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from matmosaic import read_structures
+from matmosaic.cli._mixture import lines_of_answers
+from matmosaic.estimators import MoERegressor, TransferRegressor
 
 TARGET = "shear_modulus"
 
@@ -69,8 +72,6 @@ def test_constant_is_the_median_of_the_training_rows(evaluate, splits, data):
 
 
 def test_validation_rows_choose_the_epoch(evaluate, splits, monkeypatch):
-    from matmosaic.estimators import TransferRegressor
-
     seen = []
     fit = TransferRegressor.fit
 
@@ -113,8 +114,9 @@ def test_mixture_of_all_modules(evaluate):
     for fold in row["folds"]:
         assert set(fold["gate_scores"]) == {"emt-eform", "emt-volume"}
         assert sum(fold["gate_scores"].values()) == pytest.approx(1)
+        assert fold["answer"] == "mixture"
     (other,) = [row for row in document["rows"] if row["method"] == "constant"]
-    assert all("gate_scores" not in fold for fold in other["folds"])
+    assert all(not {"gate_scores", "answer"} & set(fold) for fold in other["folds"])
 
 
 def test_gate_of_a_sparse_mixture_as_text(evaluate):
@@ -123,6 +125,50 @@ def test_gate_of_a_sparse_mixture_as_text(evaluate):
     gate = lines[lines.index("Gate of moe, mean of the splits:") + 4 :]
     assert [len(line.split()) for line in gate] == [3, 3, 3, 3]
     assert sum(float(line.split()[1]) for line in gate) == pytest.approx(1)
+
+
+def test_fallback_says_what_predicted(evaluate, monkeypatch):
+    """Two epochs learn nothing, so something simpler predicts."""
+    answers = []
+    fit = MoERegressor.fit
+
+    def spy(self, *arguments, **options):
+        answers.append(fit(self, *arguments, **options).answer_)
+        return self
+
+    monkeypatch.setattr(MoERegressor, "fit", spy)
+    options = ["--cv", 2, "--estimators", "moe", "--guard", "fallback"]
+    folds = evaluate("--json", *options).document["rows"][0]["folds"]
+    assert [fold["answer"] for fold in folds] == answers
+    assert "mixture" not in answers
+    (line,) = [
+        line for line in evaluate(*options).out.splitlines() if line.startswith("moe predicted with: ")
+    ]
+    assert all(answer in line for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (["mixture", "ridge", "ridge"], ["moe predicted with: ridge 2 splits, mixture 1"]),
+        (["mixture"], ["moe predicted with: mixture 1 split"]),
+        ([], []),
+    ],
+)
+def test_answers_are_counted(answers, expected):
+    method = SimpleNamespace(method=SimpleNamespace(name="moe"))
+    assert lines_of_answers([SimpleNamespace(candidate=method, answers=answers)]) == expected
+
+
+def test_without_fallback_the_mixture_predicts_and_nothing_is_said(evaluate):
+    assert "predicted with" not in evaluate("--cv", 2, "--estimators", "moe").out
+
+
+def test_too_many_active_modules_are_refused_before_anything_is_fitted(evaluate, monkeypatch):
+    monkeypatch.setattr("matmosaic.cli._scoring._score", None)
+    outcome = evaluate("--estimators", "constant,moe", "--module", "bundled:emt-e*", "--n-active", 2)
+    assert outcome.status == 2
+    assert "--n-active must be at most the number of modules, 1: emt-eform. Got 2" in outcome.err
 
 
 def test_settings_of_a_mixture_without_one(evaluate):

@@ -1,4 +1,6 @@
+import inspect
 import json
+import re
 
 import numpy as np
 import pytest
@@ -62,6 +64,30 @@ def test_json_says_what_was_done(fit, tmp_path):
 def test_without_module_trains_from_scratch(fit, tmp_path):
     assert fit("--json").document["estimator"] == "scratch"
     assert load_estimator(tmp_path / "model").module is None
+
+
+@pytest.mark.parametrize("estimator", [TransferRegressor, MoERegressor])
+def test_usual_length_of_training_is_that_of_the_estimator(estimator, run):
+    usual = inspect.signature(estimator).parameters["max_epochs"].default
+    name = {TransferRegressor: "transfer", MoERegressor: "moe"}[estimator]
+    settings = Settings(epochs=None, seed=0, device="cpu")
+    assert METHODS[name].build(None, settings).max_epochs == usual
+    for command in ("fit", "evaluate"):
+        text = " ".join(run(command, "--help").out.split())
+        assert "as in Python, 300 for scratch and transfer, 100 for moe" in text
+        assert re.search(rf"{usual} for [a-z ]*{name}", text)
+
+
+def test_fit_without_epochs_trains_as_long_as_in_python(run, data, tmp_path, monkeypatch):
+    seen = []
+
+    def fit(self, X, y):
+        seen.append(self.max_epochs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MoERegressor, "fit", fit)
+    run("fit", data, "--target", TARGET, "-o", tmp_path / "model", "--module", "bundled:*")
+    assert seen == [MoERegressor("bundled:*").max_epochs]
 
 
 def test_no_epochs_train_nothing(fit):

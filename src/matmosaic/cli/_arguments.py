@@ -51,8 +51,18 @@ def add_data(parser: argparse.ArgumentParser, *, labelled: bool = True) -> None:
 
 
 def add_epochs(parser: argparse.ArgumentParser) -> None:
-    """Add the length of training."""
+    """Add the length of training, the same whatever is trained."""
     parser.add_argument("--epochs", type=count, default=300, metavar="N", help="of training (default: 300)")
+
+
+def add_own_epochs(parser: argparse.ArgumentParser) -> None:
+    """Add the length of training, by default that of the estimator."""
+    parser.add_argument(
+        "--epochs",
+        type=count,
+        metavar="N",
+        help="of training (default: as in Python, 300 for scratch and transfer, 100 for moe)",
+    )
 
 
 def add_unfrozen(parser: argparse.ArgumentParser) -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Settings:
     """What the options of a command say about training."""
 
-    epochs: int
-    """Length of training."""
+    epochs: int | None
+    """Length of training; None for the default of the estimator."""
     seed: int
     """Of all random numbers."""
     device: str
@@ -30,6 +30,16 @@ class Settings:
     """What a mixture does about simpler answers."""
     callbacks: Sequence[Any] = ()
     """For the net, such as a progress bar."""
+
+    def of_network(self) -> dict[str, Any]:
+        """Return the parameters that all estimators of networks share."""
+        shared = {
+            "unfrozen": self.unfrozen,
+            "random_state": self.seed,
+            "device": self.device,
+            "callbacks": list(self.callbacks),
+        }
+        return shared if self.epochs is None else shared | {"max_epochs": self.epochs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,29 +76,13 @@ def _ridge(module: Any, settings: Settings) -> Any:
 def _transfer(module: Any, settings: Settings) -> Any:
     from matmosaic.estimators import TransferRegressor
 
-    return TransferRegressor(
-        module,
-        unfrozen=settings.unfrozen,
-        max_epochs=settings.epochs,
-        random_state=settings.seed,
-        device=settings.device,
-        callbacks=list(settings.callbacks),
-    )
+    return TransferRegressor(module, **settings.of_network())
 
 
 def _moe(modules: list[Any], settings: Settings) -> Any:
     from matmosaic.estimators import MoERegressor
 
-    return MoERegressor(
-        modules,
-        n_active=settings.n_active,
-        guard=settings.guard,
-        unfrozen=settings.unfrozen,
-        max_epochs=settings.epochs,
-        random_state=settings.seed,
-        device=settings.device,
-        callbacks=list(settings.callbacks),
-    )
+    return MoERegressor(modules, n_active=settings.n_active, guard=settings.guard, **settings.of_network())
 
 
 METHODS = {
@@ -203,3 +197,16 @@ def candidates(methods: Iterable[Method], modules: Mapping[str, PretrainedModule
             pairs = [(None, None if method.modules == "none" else list(modules.values()))]
         found += [Candidate(method=method, reference=name, given=given) for name, given in pairs]
     return found
+
+
+def check_n_active(candidates: Iterable[Candidate], settings: Settings) -> None:
+    """Raise InvalidParameterError if a mixture is to keep more modules than it is given."""
+    for candidate in candidates:
+        if candidate.method.modules != "all" or settings.n_active is None:
+            continue
+        if settings.n_active > len(candidate.given):
+            raise InvalidParameterError(
+                f"--n-active must be at most the number of modules, {len(candidate.given)}: "
+                f"{', '.join(module.card.name for module in candidate.given)}. Got {settings.n_active}; "
+                "leave it out to keep all."
+            )

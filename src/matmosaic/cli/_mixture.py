@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,22 @@ def gate_tables(scored: Sequence[Scored]) -> list[str]:
         for one in scored
         if one.gates
     ]
+
+
+def lines_of_answers(scored: Sequence[Scored]) -> list[str]:
+    """Return, of each mixture that was scored, what predicted in how many splits, the most frequent first."""
+    return [
+        f"{one.candidate.method.name} predicted with: {_counted(one.answers)}"
+        for one in scored
+        if one.answers
+    ]
+
+
+def _counted(answers: Sequence[str]) -> str:
+    """Return text such as "ridge 2 splits, mixture 1"."""
+    (first, n_splits), *others = Counter(answers).most_common()
+    words = [f"{first} {n_splits} split{'s' if n_splits > 1 else ''}"]
+    return ", ".join(words + [f"{answer} {number}" for answer, number in others])
 
 
 def describe_mixture(estimator: Any) -> dict[str, Any]:

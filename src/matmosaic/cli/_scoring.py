@@ -41,6 +41,8 @@ class Score(NamedTuple):
     """Time that fitting took."""
     gate_scores: dict[str, float] | None
     """Of each module, if a mixture was fitted."""
+    answer: str | None
+    """What predicted, if a mixture was fitted: the mixture, or what its guard fell back to."""
 
 
 class Scored(NamedTuple):
@@ -59,6 +61,11 @@ class Scored(NamedTuple):
     def gates(self) -> list[dict[str, float]]:
         """The gate scores of each split; none if this is no mixture."""
         return [score.gate_scores for score in self.scores if score.gate_scores is not None]
+
+    @property
+    def answers(self) -> list[str]:
+        """What predicted in each split; none if this is no mixture."""
+        return [score.answer for score in self.scores if score.answer is not None]
 
     def std(self, name: str) -> float:
         """Return the standard deviation over the splits of one field of the scores."""
@@ -127,7 +134,12 @@ def _score(
         estimator.fit(rows(split.train), y[split.train], **validation)
     seconds = time.perf_counter() - start
     errors = _errors(y[split.test], estimator.predict(rows(split.test)))
-    return Score(**errors, fit_seconds=seconds, gate_scores=gate_scores(estimator))
+    return Score(
+        **errors,
+        fit_seconds=seconds,
+        gate_scores=gate_scores(estimator),
+        answer=getattr(estimator, "answer_", None),
+    )
 
 
 def _errors(expected: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

@@ -9,8 +9,8 @@ from matmosaic.cli._arguments import (
     REFERENCE_HELP,
     add_command,
     add_data,
-    add_epochs,
     add_mixture,
+    add_own_epochs,
     add_unfrozen,
     folds,
     names,
@@ -59,7 +59,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     add_unfrozen(parser)
     add_mixture(parser)
-    add_epochs(parser)
+    add_own_epochs(parser)
     parser.add_argument("--unit", help="unit of the labels, for what is printed")
     parser.set_defaults(run=run)
 
@@ -67,7 +67,13 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Result:
     """Score every method on every split."""
     from matmosaic.cli._data import read_labelled
-    from matmosaic.cli._methods import Settings, candidates, check_mixture_settings, method_named
+    from matmosaic.cli._methods import (
+        Settings,
+        candidates,
+        check_mixture_settings,
+        check_n_active,
+        method_named,
+    )
     from matmosaic.cli._references import load_all
     from matmosaic.cli._scoring import score_all
 
@@ -83,6 +89,7 @@ def run(arguments: argparse.Namespace) -> Result:
     check_mixture_settings(methods, settings)
     needed = any(method.modules != "none" for method in methods)
     given = candidates(methods, load_all(arguments.module or ["bundled:*"]) if needed else {})
+    check_n_active(given, settings)
     data = read_labelled(arguments)
     splits = _splits(arguments, data)
     scored = score_all(given, data.structures, data.y, splits, settings, progress=arguments.progress)
@@ -94,7 +101,7 @@ def run(arguments: argparse.Namespace) -> Result:
         "n_splits": len(splits),
         "rows": [_row(one) for one in scored],
     }
-    return Result(document, _text(scored, document))
+    return Result(document, _text(scored, document, fallback=settings.guard == "fallback"))
 
 
 def _splits(arguments: argparse.Namespace, data: LabelledData) -> list[Split]:
@@ -119,12 +126,12 @@ def _row(one: Scored) -> dict[str, Any]:
 
 
 def _fold(score: Score) -> dict[str, Any]:
-    """Return the errors of one split, and the gate if there is one."""
+    """Return the errors of one split and, of a mixture, the gate and what predicted."""
     return {name: value for name, value in score._asdict().items() if value is not None}
 
 
-def _text(scored: list[Scored], document: dict[str, Any]) -> str:
-    from matmosaic.cli._mixture import gate_tables
+def _text(scored: list[Scored], document: dict[str, Any], *, fallback: bool) -> str:
+    from matmosaic.cli._mixture import gate_tables, lines_of_answers
 
     unit, dropped = document["unit"], document["dropped_rows"]
     places = decimals(one.mean("mae") for one in scored)
@@ -150,6 +157,7 @@ def _text(scored: list[Scored], document: dict[str, Any]) -> str:
         head,
         table(headers, rows, numbers=headers[2:]),
         f"MAE of each split\n{each}",
+        *(lines_of_answers(scored) if fallback else []),
         *gate_tables(scored),
     ]
     return "\n\n".join(parts)

@@ -11,8 +11,8 @@ from matmosaic.cli._arguments import (
     REFERENCE_HELP,
     add_command,
     add_data,
-    add_epochs,
     add_mixture,
+    add_own_epochs,
     add_unfrozen,
 )
 from matmosaic.cli._console import Result
@@ -48,7 +48,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     add_unfrozen(parser)
     add_mixture(parser)
-    add_epochs(parser)
+    add_own_epochs(parser)
     parser.add_argument("--unit", help="unit of the labels, for what is printed")
     parser.add_argument(
         "-o", "--output", required=True, metavar="MODEL", help="directory to save the model in"
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> Result:
     start = time.perf_counter()
     estimator.fit(data.structures, data.y)
     seconds = time.perf_counter() - start
-    interrupted = len(estimator.history_) < arguments.epochs
+    interrupted = len(estimator.history_) < estimator.max_epochs
     if interrupted and estimator.history_.empty:
         raise KeyboardInterrupt  # nothing was learnt that could be saved
     # Where it was trained says nothing about where it will be used.
