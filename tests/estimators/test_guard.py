@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.model_selection import cross_val_score
+from skorch.callbacks import Callback
 
 from matmosaic import GraphTable, TransferRegressor
 from matmosaic.estimators._guard import LinearAnswer
@@ -169,6 +170,21 @@ def test_scratch_is_compared_on_request(fit):
     assert np.isfinite(fitted.guard_.loc["scratch", "valid_mae"])
 
 
+class CountTrainings(Callback):
+    """Count how often training begins."""
+
+    trainings_ = 0
+
+    def on_train_begin(self, net, **kwargs):
+        self.trainings_ += 1
+
+
+def test_callbacks_watch_the_mixture_alone(fit):
+    counter = CountTrainings()
+    fit(guard_scratch=True, callbacks=[counter])
+    assert counter.trainings_ == 1
+
+
 def test_scratch_answers_where_it_wins(fit, split, monkeypatch):
     """Against a mixture of frozen modules whose head is hardly trained."""
     monkeypatch.setattr("matmosaic.estimators._guard.fit_baselines", lambda *args, **kwargs: [])
@@ -192,6 +208,10 @@ def test_guard_needs_validation_rows(guard, make_mixture, labelled):
     )
     with pytest.raises(InvalidParameterError, match=message):
         make_mixture(guard=guard, validation_fraction=0).fit(*labelled)
+
+
+def test_given_validation_rows_suffice(fit):
+    assert fit(validation_fraction=0).guard_ is not None
 
 
 def test_cross_validation_stays_honest(make_mixture, labelled):

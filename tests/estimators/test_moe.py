@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 import shutil
+import weakref
 from collections import namedtuple
 from dataclasses import replace
 
@@ -32,6 +33,8 @@ from matmosaic.exceptions import (
     UnsupportedElementError,
     UnusableRowsWarning,
 )
+from matmosaic.learning import MixtureModel
+from matmosaic.learning.net import Net
 from matmosaic.modules import PretrainedModule
 
 ALL = ["a", "b", "c"]
@@ -147,17 +150,79 @@ def test_proxy_does_not_see_rows_without_weight(rng):
     rows = namedtuple("rows", "targets")
     targets = torch.tensor(np.stack([rng.normal(size=12), np.r_[np.ones(9), np.zeros(3)]], axis=1))
     features = [torch.tensor(rng.normal(size=(12, 4))) for _ in range(2)]
-    expected = proxy_scores([one[:9] for one in features], rows(targets[:9]))
-    np.testing.assert_allclose(proxy_scores(features, rows(targets)), expected)
-    assert not np.allclose(proxy_scores(features, rows(targets.clamp(min=1e-3))), expected)
+    expected = proxy_scores([one[:9] for one in features], rows(targets[:9]), names="ab")
+    np.testing.assert_allclose(proxy_scores(features, rows(targets), names="ab"), expected)
+    assert not np.allclose(proxy_scores(features, rows(targets.clamp(min=1e-3)), names="ab"), expected)
+
+
+def test_module_whose_features_are_not_finite_is_named(make, modules, labelled):
+    weights = dict(modules["b"].weights)
+    name = next(key for key in weights if key.endswith("embedding.weight") or "embedding" in key)
+    weights[name] = torch.full_like(weights[name], torch.nan)
+    card = replace(modules["b"].card, name="broken", sha256=None, golden=[])
+    broken = PretrainedModule(card, weights)
+    with pytest.raises(InvalidParameterError, match="features of module 'broken' must be finite"):
+        make(modules=[modules["a"], broken], n_active=1).fit(*labelled)
 
 
 def test_warm_up_keeps_what_a_short_dense_training_prefers(make, labelled):
     X, y = labelled
     dense = make(max_epochs=WARM_UP_EPOCHS, validation_fraction=0).fit(X, y)
-    sparse = make(n_active=1, gate_init="warmup", max_epochs=1, validation_fraction=0).fit(X, y)
+    options = {"gate_init": "warmup", "max_epochs": WARM_UP_EPOCHS + 1, "validation_fraction": 0}
+    sparse = make(n_active=1, **options).fit(X, y)
     assert sparse.gate_scores_.argmax() == dense.gate_scores_.argmax()
-    assert len(sparse.history_) == 1  # the warm-up is none of it
+    assert len(sparse.history_) == WARM_UP_EPOCHS + 1  # the warm-up is none of it
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """List that grows by the gate's scores before each step of training."""
+    seen = []
+    original = Net.train_step
+
+    def train_step(self, *args, **kwargs):
+        seen.append(self.module_.gate.scores.tolist())
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Net, "train_step", train_step)
+    return seen
+
+
+@pytest.mark.parametrize(("max_epochs", "warm_up"), [(0, 0), (2, 2), (WARM_UP_EPOCHS + 2, WARM_UP_EPOCHS)])
+def test_warm_up_is_no_longer_than_training(max_epochs, warm_up, make, labelled, steps):
+    fitted = make(n_active=2, gate_init="warmup", max_epochs=max_epochs).fit(*labelled)
+    assert [len(scores) for scores in steps] == [3] * warm_up + [2] * max_epochs
+    if max_epochs == 0:
+        assert fitted.gate_scores_.tolist() == [0.5, 0.5, 0]
+
+
+def test_warm_up_samples_as_training_does(make, labelled, steps):
+    X, y = labelled
+    options = {"n_active": 1, "gate_init": "warmup", "max_epochs": 2, "batch_size": 8}
+    seen = []
+    for weighted in (False, True):
+        make(weighted_sampling=weighted, **options).fit(X, y)
+        seen.append([scores for scores in steps if len(scores) == 3])
+        steps.clear()
+    assert seen[0][-1] != seen[1][-1]
+
+
+def test_warm_up_that_diverges_is_an_error_with_epoch_and_remedy(make, labelled):
+    message = r"the training loss is not finite after epoch \d of its 3. Lower 'learning_rate' .*'proxy'"
+    with pytest.raises(InvalidParameterError, match=message):
+        make(n_active=2, gate_init="warmup", learning_rate=1e30).fit(*labelled)
+
+
+def test_interrupt_in_the_warm_up_ends_fit(make, labelled, monkeypatch):
+    def interrupt(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Net, "train_step", interrupt)
+    mixture = make(n_active=2, gate_init="warmup")
+    with pytest.raises(KeyboardInterrupt):
+        mixture.fit(*labelled)
+    with pytest.raises(NotFittedError):
+        mixture.predict(labelled[0])
 
 
 def test_uniform_scores_race(make, labelled):
@@ -387,9 +452,17 @@ def test_threads_do_not_change_the_numbers(make, labelled, fitted):
 
 def test_fit_leaves_random_numbers_alone(make, labelled):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    make(n_active=2, gate_init="warmup").fit(*labelled)
+    make(n_active=2, gate_init="warmup", device="cpu").fit(*labelled)
     assert torch.equal(torch.get_rng_state(), before[0])
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+
+
+def test_fit_on_the_cpu_seeds_no_other_device(make, labelled, monkeypatch):
+    def seed(number):
+        raise AssertionError("torch.manual_seed seeds all devices")
+
+    monkeypatch.setattr(torch, "manual_seed", seed)
+    make(n_active=2, device="cpu").fit(*labelled)
 
 
 def test_clones_hold_the_same_modules_and_scores(make, modules):
@@ -422,9 +495,41 @@ def test_fitted_mixtures_are_copied(copied, make, labelled):
     X, y = labelled
     for options in ({"n_active": 2, "trunk_memory": 0}, {"guard": "fallback"}, {"guard": "report"}):
         fitted = make(**options).fit(X, y)
+        assert "_modules" not in vars(fitted)
         other = copied(fitted)
         np.testing.assert_array_equal(other.predict(X), fitted.predict(X))
         pd.testing.assert_frame_equal(other.explain(), fitted.explain())
+
+
+class CountAlive(Callback):
+    """Count, when training begins, which of some tensors are still held."""
+
+    def __init__(self, references):
+        self.references = references
+
+    def on_train_begin(self, net, **kwargs):
+        self.alive_ = [reference() is not None for reference in self.references]
+
+
+@pytest.mark.parametrize("gate_init", ["warmup", [0.0, 1.0, 0.5]], ids=str)
+@pytest.mark.parametrize("trunk_memory", [0, 2**30])
+def test_outputs_of_modules_left_out_are_freed_before_training(
+    gate_init, trunk_memory, make, labelled, monkeypatch
+):
+    X, y = labelled
+    references = []
+    original = MixtureModel.run_trunk
+
+    def run_trunk(self, *args, **kwargs):
+        table = original(self, *args, **kwargs)
+        references.extend(weakref.ref(one.fields["x"]) for one in table.inputs)
+        return table
+
+    monkeypatch.setattr(MixtureModel, "run_trunk", run_trunk)
+    count = CountAlive(references)
+    options = {"n_active": 1, "gate_init": gate_init, "trunk_memory": trunk_memory, "guard": "fallback"}
+    mixture = make(**options, callbacks=[count]).fit(X[10:], y[10:], X_val=X[:10], y_val=y[:10])
+    assert count.alive_ == [*(mixture.gate_scores_ > 0)] * 2
 
 
 def test_trunk_memory_changes_no_number(make, labelled, fitted):
@@ -436,8 +541,9 @@ def test_memory_that_does_not_suffice_costs_time_alone(make, labelled, fitted, m
     X, y = labelled
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 0))
-    with pytest.warns(TrunkMemoryWarning, match="run anew in each step"):
+    with pytest.warns(TrunkMemoryWarning, match=r"of \['a', 'b', 'c'\] .* run anew in each step") as caught:
         slow = make(trunk_memory=0).fit(X, y)
+    assert [one.filename for one in caught] == [__file__]
     np.testing.assert_allclose(slow.predict(X), fitted.predict(X), rtol=1e-4)
 
 
@@ -449,20 +555,23 @@ REFUSED = [
     ({"modules": [3]}, "A module is expected as 'store:name', a path or a PretrainedModule. Got 3."),
     ({"n_active": 0}, "'n_active' must be an int >= 1, or None for all modules. Got 0."),
     ({"n_active": 4}, "'n_active' must be at most the number of modules, 3, or None for all. Got 4"),
-    ({"gate_init": "prxy"}, "Got 'prxy'. Did you mean 'proxy'?"),
+    ({"gate_init": "prxy"}, "Unknown value of 'gate_init' 'prxy'. Did you mean 'proxy'?"),
     ({"gate_init": [1.0, 2.0]}, "a finite score for each of the 3 modules. Got [1.0, 2.0]."),
     ({"gate_init": [1.0, 2.0, np.nan]}, "a finite score for each of the 3 modules"),
     ({"gate_init": ["a", "b", "c"]}, "a finite score for each of the 3 modules. Got ['a', 'b', 'c']"),
     ({"gate_init": None}, "a finite score for each of the 3 modules. Got None."),
-    ({"aggregation": "concta"}, "Got 'concta'. Did you mean 'concat'?"),
+    ({"aggregation": "concta"}, "Unknown value of 'aggregation' 'concta'. Did you mean 'concat'?"),
     ({"guard": "report", "validation_fraction": 0}, "guard='report' compares on validation rows, but there"),
 ]
 
 
 @pytest.mark.parametrize(("parameters", "message"), REFUSED, ids=[message for _, message in REFUSED])
-def test_impossible_parameters_are_refused(parameters, message, make, labelled):
+def test_impossible_parameters_are_refused_before_graphs_are_built(
+    parameters, message, make, labelled, built
+):
     with pytest.raises(InvalidParameterError, match=re.escape(message)):
         make(**parameters).fit(*labelled)
+    assert built == []
 
 
 @pytest.mark.parametrize(
@@ -514,7 +623,9 @@ def test_element_that_one_module_does_not_know_is_named_with_module_and_rows(mak
     message = (
         "X[2], X[6], X[10], X[14], X[18], X[22], X[26], X[30], X[34], X[38] (10 rows) hold elements that "
     )
-    with pytest.raises(UnsupportedElementError, match=re.escape(f"{message}module 'wide'") + r".*\[55\]"):
+    with pytest.raises(
+        UnsupportedElementError, match=re.escape(f"{message}module 'wide'") + r".*\[55\].*leave out"
+    ):
         make(["a", "wide"], width=4).fit(X, y)
 
 

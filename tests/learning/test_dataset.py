@@ -37,7 +37,7 @@ def test_raw_rows_are_graphs_of_the_first_expert(crystals):
     table = ExpertTable([far, near], [ExpertInput(0), ExpertInput(1), ExpertInput(0)])
     dataset = TableDataset(table, np.array([10.0, 20]), rows=np.array([5, 1]))
     assert dataset.raw().table is far
-    some = dataset.of_experts([1, 2])
-    assert some.raw().table is near
-    batch, targets = some.raw()[0]
+    table.keep_experts([1, 2])
+    assert dataset.raw().table is near
+    batch, targets = dataset.raw()[0]
     assert (batch.z.tolist(), targets.tolist()) == (far.select([5]).z.tolist(), [[10, 1]])

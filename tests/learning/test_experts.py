@@ -2,6 +2,8 @@
 
 import copy
 import shutil
+import tempfile
+import weakref
 from collections import namedtuple
 
 import numpy as np
@@ -12,7 +14,7 @@ from matmosaic.backbones import make_table, trunk_depth, trunk_table, unfreeze
 from matmosaic.backbones.cgcnn import CGCNN
 from matmosaic.exceptions import TrunkMemoryWarning
 from matmosaic.graphs import GraphSettings, GraphTable
-from matmosaic.learning.experts import ExpertInput, ExpertTable, run_trunks
+from matmosaic.learning.experts import ExpertInput, ExpertTable, _warn_of_memory, run_trunks
 
 PLENTY = 2**30
 
@@ -40,7 +42,12 @@ def table(strained):
 
 
 def run(experts, table, max_bytes=PLENTY):
-    return run_trunks(experts, table, batch_size=5, max_bytes=max_bytes)
+    names = [f"m{number}" for number in range(len(experts))]
+    return run_trunks(experts, table, names=names, batch_size=5, max_bytes=max_bytes)
+
+
+def nbytes(table):
+    return sum(one.nbytes for one in table.fields())
 
 
 def tails(experts, table, rows=(7, 2, 2, 11)):
@@ -79,7 +86,7 @@ def test_equal_fields_are_kept_once(make_experts, table):
     first, second, third = (one.fields for one in done.inputs)
     assert first["edge_attr"] is second["edge_attr"] is third["edge_attr"]
     assert first["x"] is not second["x"]
-    assert done.fields_nbytes() == first["edge_attr"].nbytes + 3 * first["x"].nbytes
+    assert nbytes(done) == first["edge_attr"].nbytes + 3 * first["x"].nbytes
 
 
 def test_unequal_fields_are_not_shared(make_experts, table, strained):
@@ -128,7 +135,10 @@ def test_two_settings_have_a_table_each(make_experts, table, strained):
 def test_some_of_the_experts(chosen, settings, make_experts, table, strained):
     near = GraphSettings(cutoff=5.0)
     experts = [*make_experts("last"), *make_experts("last", settings=near), *make_experts("head")]
-    done = run(experts, table(3, None, near)).of_experts(chosen)
+    done = run(experts, table(3, None, near))
+    others = [weakref.ref(done.inputs[one].fields["x"]) for one in {0, 1} - set(chosen)]
+    done.keep_experts(chosen)
+    assert all(one() is None for one in others)
     assert len(done.tables) == len(done.graphs) == settings
     assert len(done) == 12
     assert_whole([experts[one] for one in chosen], done, strained)
@@ -158,11 +168,49 @@ def test_without_memory_fields_are_mapped_to_files(make_experts, table, strained
 def test_memory_that_runs_out_is_used_first(make_experts, table, caplog):
     caplog.set_level("INFO", logger="matmosaic")
     experts = make_experts("last", "last")
-    all_bytes = run(experts, table(2)).fields_nbytes()
+    all_bytes = nbytes(run(experts, table(2)))
     run(experts, table(2), max_bytes=all_bytes)
     mapped = [record.message for record in caplog.records if "temporary file" in record.message]
     # The second expert's edge_attr, until it is known to be the first's.
     assert len(mapped) == 1
+
+
+def test_memory_of_what_is_shared_is_given_back(make_experts, table, caplog):
+    """Each of many equal experts needs room only until its outputs are known to be the first's."""
+    caplog.set_level("INFO", logger="matmosaic")
+    experts = [copy.deepcopy(one) for one in make_experts("last") * 5]
+    done = run(experts, table(5), max_bytes=2 * nbytes(run(experts[:1], table(1))))
+    assert len(done.fields()) == 2
+    assert not caplog.records
+
+
+def test_files_take_no_memory(make_experts, table, caplog):
+    """What is mapped leaves the room to smaller outputs of later experts."""
+    caplog.set_level("INFO", logger="matmosaic")
+    (small,) = run(make_experts("head"), table(1)).fields()
+    run(make_experts("last", "head"), table(2), max_bytes=small.nbytes)
+    assert sum("temporary file" in record.message for record in caplog.records) == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
+def test_memory_that_the_system_refuses_is_mapped_to_files(
+    error, make_experts, table, strained, monkeypatch, caplog
+):
+    caplog.set_level("INFO", logger="matmosaic")
+    experts = make_experts("last")
+    given = table(1)
+    empty = torch.empty
+
+    def refuse(*args, **kwargs):
+        if isinstance(args[0], tuple) and args[0][0] > 12:
+            raise error
+        return empty(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty", refuse)
+        done = run(experts, given)
+    assert sum("temporary file" in record.message for record in caplog.records) == 2
+    assert_whole(experts, done, strained)
 
 
 def test_full_temporary_folder_leaves_trunks_uncached_with_a_warning(
@@ -173,9 +221,10 @@ def test_full_temporary_folder_leaves_trunks_uncached_with_a_warning(
     experts = make_experts("last", "head")
     with pytest.warns(TrunkMemoryWarning) as caught:
         done = run(experts, table(2), max_bytes=0)
-    assert len(caught) == 2
-    assert "The outputs of expert 0's frozen layers do not fit into memory" in str(caught[0].message)
-    assert "10 are free in" in str(caught[0].message)
+    (warning,) = (str(one.message) for one in caught)
+    assert "The outputs of the frozen layers of ['m0', 'm1'] do not fit into memory or the temp" in warning
+    assert f"10 are free in {tempfile.gettempdir()}" in warning
+    assert "Free memory, or let TMPDIR" in warning
     assert [one.start for one in done.inputs] == [0, 0]
     assert done.tables[0].fields
     assert_whole(experts, done, strained)
@@ -197,7 +246,7 @@ def test_one_trunk_that_does_not_fit_leaves_others_cached(make_experts, table, s
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 90, 10))
     experts = make_experts("head", "last", "head")
-    with pytest.warns(TrunkMemoryWarning, match="expert 1's"):
+    with pytest.warns(TrunkMemoryWarning, match=r"of \['m1'\] do not fit"):
         done = run(experts, table(3), max_bytes=12 * 3 * 4 * 2)  # twice 12 structures, 3 floats
     assert [one.start for one in done.inputs] == [4, 0, 4]
     assert_whole(experts, done, strained)
@@ -213,6 +262,12 @@ def test_errors_of_the_system_leave_trunks_uncached(error, make_experts, table, 
     with pytest.warns(TrunkMemoryWarning, match=str(error).replace("[", r"\[").replace("]", r"\]")):
         done = run(experts, table(1), max_bytes=0)
     assert_whole(experts, done, strained)
+
+
+def test_warning_of_a_device_says_nothing_of_files():
+    with pytest.warns(TrunkMemoryWarning, match="do not fit into the memory of the device") as caught:
+        _warn_of_memory({"a": "CUDA out of memory"}, torch.device("cuda"))
+    assert "TMPDIR" not in str(caught[0].message)
 
 
 def test_mapped_tables_are_copied_with_their_values(make_experts, table, strained):

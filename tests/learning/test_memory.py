@@ -1,7 +1,6 @@
 import torch
 
-from matmosaic.learning import keep_freed_memory
-from matmosaic.learning.memory import ADAPTS_TO
+from matmosaic.learning.memory import ADAPTS_TO, keep_freed_memory
 
 
 def test_block_is_freed_at_once_and_never_written(monkeypatch):

@@ -272,7 +272,10 @@ def test_unknown_elements_are_named_with_module_and_rows(make_mixture, strained,
     salt = Structure(Lattice.cubic(4.0), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     model = make_mixture()
     monkeypatch.setattr(model.backbones[1], "elements", lambda: frozenset({11, 17}))
-    with pytest.raises(UnsupportedElementError, match=r"X\[1\], X\[2\] \(2 rows\).*'m1'.*\[55\]"):
+    with pytest.raises(
+        UnsupportedElementError,
+        match=r"X\[1\], X\[2\] \(2 rows\).*'m1'.*\[55\]. Remove these rows, or leave out",
+    ):
         model.make_table([salt, *strained[:2]])
     assert model.elements() == frozenset({11, 17})
 

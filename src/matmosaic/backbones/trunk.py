@@ -17,6 +17,7 @@ from matmosaic.graphs.table import GraphTable
 
 ROWS_NAMED = 10
 FEATURES = ("x", "edge_attr", "u")
+REMEDY = "Remove these rows."
 
 
 def make_table(
@@ -27,6 +28,7 @@ def make_table(
     n_jobs: int | None = None,
     memory: Any = None,
     name: str = "the backbone",
+    remedy: str = REMEDY,
 ) -> GraphTable:
     """Return the graphs that a backbone works on.
 
@@ -44,6 +46,8 @@ def make_table(
         Where graphs are kept beside this process.
     name : str, default="the backbone"
         What the backbone is called in messages.
+    remedy : str, optional
+        What to do about elements that it does not know.
 
     Returns
     -------
@@ -68,7 +72,7 @@ def make_table(
         table = X
     else:
         table = GraphTable.from_structures(X, backbone, compressed=compressed, n_jobs=n_jobs, memory=memory)
-    check_elements(table, backbone.elements(), name=name)
+    check_elements(table, backbone.elements(), name=name, remedy=remedy)
     return table
 
 
@@ -85,7 +89,9 @@ def _check_table(table: GraphTable, backbone: Backbone) -> None:
         )
 
 
-def check_elements(table: GraphTable, known: frozenset[int] | None, *, name: str) -> None:
+def check_elements(
+    table: GraphTable, known: frozenset[int] | None, *, name: str, remedy: str = REMEDY
+) -> None:
     """Raise UnsupportedElementError, with rows, if a table holds atomic numbers that are not known."""
     if known is None:
         return
@@ -96,7 +102,7 @@ def check_elements(table: GraphTable, known: frozenset[int] | None, *, name: str
         named = ", ".join(f"X[{row}]" for row in rows[:ROWS_NAMED])
         raise UnsupportedElementError(
             f"{named}{' ...' if len(rows) > ROWS_NAMED else ''} ({len(rows)} rows) hold elements that {name} "
-            f"has no descriptors for: atomic numbers {sorted(set(z[bad].tolist()))}. Remove these rows."
+            f"has no descriptors for: atomic numbers {sorted(set(z[bad].tolist()))}. {remedy}"
         )
 
 

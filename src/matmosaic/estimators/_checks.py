@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from matmosaic.exceptions import InvalidParameterError
+from matmosaic.exceptions import InvalidParameterError, suggest
 from matmosaic.graphs import GraphSettings
 
 
@@ -37,16 +37,20 @@ def _is_options(value: Any) -> bool:
     return value is None or isinstance(value, Mapping)
 
 
-def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: isinstance(value, str) and value in names, f"one of {', '.join(map(repr, names))}"
-
-
 CHOICES = {
     "aggregation": ("add", "concat", "ensemble"),
     "gate_init": ("proxy", "warmup", "uniform"),
     "guard": ("none", "report", "fallback"),
 }
-GATE_INITS = CHOICES["gate_init"]
+
+
+def _is_choice(name: str, value: Any) -> bool:
+    return isinstance(value, str) and value in CHOICES[name]
+
+
+def _one_of(name: str) -> tuple[Callable[[Any], bool], str]:
+    return partial(_is_choice, name), f"one of {', '.join(map(repr, CHOICES[name]))}"
+
 
 CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "backbone": (lambda value: isinstance(value, str), "the name of a backbone"),
@@ -64,15 +68,15 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a sequence of ints >= 1",
     ),
     "n_active": (lambda value: value is None or _is_int(value, 1), "an int >= 1, or None for all modules"),
-    "aggregation": _one_of(*CHOICES["aggregation"]),
+    "aggregation": _one_of("aggregation"),
     "gate_init": (
-        lambda value: not isinstance(value, str) or value in GATE_INITS,
-        f"one of {', '.join(map(repr, GATE_INITS))}, or a score for each module",
+        lambda value: not isinstance(value, str) or _is_choice("gate_init", value),
+        f"{_one_of('gate_init')[1]}, or a score for each module",
     ),
     "gate_penalty": (lambda value: _is_number(value) and 0 <= value < math.inf, "a finite number >= 0"),
     "width": (lambda value: value is None or _is_int(value, 1), "an int >= 1, or None"),
     "standardize": (_is_bool, "True or False"),
-    "guard": _one_of(*CHOICES["guard"]),
+    "guard": _one_of("guard"),
     "guard_scratch": (_is_bool, "True or False"),
     "trunk_memory": (lambda value: _is_int(value, 0), "a number of bytes, an int >= 0"),
     "max_epochs": (lambda value: _is_int(value, 0), "an int >= 0"),
@@ -101,15 +105,22 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def check_parameters(parameters: dict[str, Any]) -> None:
+def check_parameters(parameters: Mapping[str, Any]) -> None:
     """Raise InvalidParameterError for the first parameter that breaks its constraint."""
     for name, value in parameters.items():
         holds, text = CONSTRAINTS.get(name, (None, ""))
-        if holds is not None and not holds(value):
-            raise InvalidParameterError(f"'{name}' must be {text}. Got {value!r}.{_guess(name, value)}")
+        if holds is None or holds(value):
+            continue
+        if isinstance(value, str) and name in CHOICES:
+            raise InvalidParameterError(suggest(value, CHOICES[name], what=f"value of '{name}'"))
+        raise InvalidParameterError(f"'{name}' must be {text}. Got {value!r}.")
 
 
-def _guess(name: str, value: Any) -> str:
-    """Return a question if a misspelt choice is like a valid one."""
-    close = difflib.get_close_matches(str(value), CHOICES.get(name, ()), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+def check_guard(parameters: Mapping[str, Any], *, validated: bool) -> None:
+    """Raise InvalidParameterError if an estimator with a guard has no rows to compare on."""
+    guard = parameters.get("guard", "none")
+    if guard != "none" and not validated:
+        raise InvalidParameterError(
+            f"guard={guard!r} compares on validation rows, but there are none. Set 'validation_fraction' "
+            "> 0, or give 'X_val' and 'y_val'."
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from skorch.history import History
 from torch import Tensor
 
 from matmosaic.exceptions import InvalidParameterError
@@ -26,7 +27,7 @@ def given_scores(gate_init: Sequence[float] | np.ndarray, n_experts: int) -> np.
     return scores
 
 
-def proxy_scores(features: Sequence[Tensor], rows: TableDataset) -> np.ndarray:
+def proxy_scores(features: Sequence[Tensor], rows: TableDataset, *, names: Sequence[str]) -> np.ndarray:
     """Return scores of experts by how well neighbours in their features share their labels.
 
     Parameters
@@ -35,6 +36,8 @@ def proxy_scores(features: Sequence[Tensor], rows: TableDataset) -> np.ndarray:
         Frozen features of each expert.
     rows : TableDataset
         With the labels and weights.
+    names : sequence of str
+        What the experts are called in messages.
 
     Returns
     -------
@@ -42,8 +45,34 @@ def proxy_scores(features: Sequence[Tensor], rows: TableDataset) -> np.ndarray:
         Minus the leave-one-out mean absolute error, in standard deviations of the labels.
     """
     labels, weight = rows.targets.double().cpu().numpy().T
-    guesses = (knn_proxy(one.double().cpu().numpy(), labels, weight=weight) for one in features)
-    return np.array([-np.average(np.abs(guess - labels), weights=weight) for guess in guesses])
+
+    def score(values: Tensor, name: str) -> float:
+        called = f"features of module {name!r}"
+        guess = knn_proxy(values.double().cpu().numpy(), labels, weight=weight, name=called)
+        return -float(np.average(np.abs(guess - labels), weights=weight))
+
+    return np.array([score(*pair) for pair in zip(features, names, strict=True)])
+
+
+def check_warm_up(history: History, n_epochs: int, scores: np.ndarray) -> None:
+    """Pass on what ended a warm-up before its last epoch, of which skorch makes no error.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a loss, or a score in the end, is not finite.
+    KeyboardInterrupt
+        If it was interrupted.
+    """
+    losses = [epoch["train_loss"] for epoch in history.to_list() if "train_loss" in epoch]
+    if not np.isfinite([*losses, *scores]).all():
+        raise InvalidParameterError(
+            f"gate_init='warmup' cannot choose modules: the training loss is not finite after epoch "
+            f"{len(losses)} of its {n_epochs}. Lower 'learning_rate' or 'backbone_learning_rate', or use "
+            "gate_init='proxy'."
+        )
+    if len(losses) < n_epochs:
+        raise KeyboardInterrupt
 
 
 def best(scores: np.ndarray, n_active: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from matmosaic.exceptions import InvalidParameterError, NegativeTransferWarning
+from matmosaic.estimators.transfer import TransferRegressor
+from matmosaic.exceptions import NegativeTransferWarning
+from matmosaic.graphs import GraphSettings
 from matmosaic.learning import TableDataset, TargetScale
 from matmosaic.learning.baselines import LinearBaseline, fit_baselines
-from matmosaic.modules import PretrainedModule
+from matmosaic.modules import ModuleCard, PretrainedModule
 
 MIXTURE = "mixture"
 
@@ -156,14 +158,44 @@ class Guard:
         return frame.sort_values("valid_mae", kind="stable")
 
 
-def check_validation(guard: str, validation: TableDataset | None) -> TableDataset:
-    """Return the rows to compare on, or raise InvalidParameterError if there are none."""
-    if validation is None:
-        raise InvalidParameterError(
-            f"guard={guard!r} compares on validation rows, but there are none. Set 'validation_fraction' "
-            "> 0, or give 'X_val' and 'y_val'."
-        )
-    return validation
+def train_scratch(
+    card: ModuleCard,
+    parameters: Mapping[str, Any],
+    train: TableDataset,
+    validation: TableDataset,
+    *,
+    scale: TargetScale,
+) -> TransferRegressor:
+    """Train the network of a module from scratch.
+
+    Parameters
+    ----------
+    card : ModuleCard
+        Of the module.
+    parameters : mapping
+        Of the mixture.
+    train, validation : TableDataset
+        Rows of graphs on which no trunk was run.
+    scale : TargetScale
+        Of their labels.
+
+    Returns
+    -------
+    TransferRegressor
+        Fitted.
+    """
+    names = TransferRegressor().get_params(deep=False)
+    shared = {name: value for name, value in parameters.items() if name in names}
+    # Callbacks are there to watch the mixture.
+    shared |= {"unfrozen": "all", "backbone_learning_rate": None, "random_state": None, "callbacks": None}
+    scratch = TransferRegressor(
+        **shared,
+        backbone=card.backbone,
+        backbone_options=card.backbone_options,
+        graph_settings=GraphSettings.from_dict(card.graph),
+    )
+    scratch._fit_rows(train, validation, scale=scale)
+    return scratch
 
 
 def _outputs(modules: Sequence[PretrainedModule], features: Sequence[Tensor]) -> FrozenOutputs:

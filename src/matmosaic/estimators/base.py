@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EarlyStopping
 
-from matmosaic.estimators._checks import check_parameters
+from matmosaic.estimators._checks import check_guard, check_parameters
 from matmosaic.estimators._environment import device_memory, resolve_device, seeded
 from matmosaic.exceptions import (
     DivergedFitWarning,
@@ -31,9 +31,9 @@ from matmosaic.learning import (
     TargetScale,
     check_sample_weight,
     check_targets,
-    keep_freed_memory,
     make_net,
 )
+from matmosaic.learning.memory import keep_freed_memory
 from matmosaic.learning.sampling import balancing_probabilities
 from matmosaic.structures import as_structures, structure_arrays, structure_hash, usable_structures
 
@@ -104,7 +104,9 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         InvalidStructuresError, InvalidTargetsError, InvalidParameterError
             If structures, labels or parameters cannot be used; the message names rows.
         """
-        check_parameters(self.get_params(deep=False))
+        parameters = self.get_params(deep=False)
+        check_parameters(parameters)
+        check_guard(parameters, validated=X_val is not None or self.validation_fraction > 0)
         device = resolve_device(self.device)
         # If this fit fails half-way, the last one's network must not be left beside this one's scale.
         if hasattr(self, "net_"):
@@ -243,14 +245,16 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
     def _train(self, model: Model, train: TableDataset, validation: TableDataset | None) -> None:
         """Train a model and keep its net, its history and its best epoch."""
         keep_freed_memory()
-        labels = train.targets[:, 0].cpu().numpy()
-        probabilities = balancing_probabilities(labels) if self.weighted_sampling else None
-        self.net_ = self._net(model, validation, probabilities)
+        self.net_ = self._net(model, validation, self._probabilities(train))
         if self.max_epochs:
             self.net_.partial_fit(train)
         # It holds the validation graphs, which a fitted estimator does not need.
         self.net_.train_split = None
         self._read_history()
+
+    def _probabilities(self, rows: TableDataset) -> np.ndarray | None:
+        """Return sampling probabilities of training rows; None for equal ones."""
+        return balancing_probabilities(rows.targets[:, 0].cpu().numpy()) if self.weighted_sampling else None
 
     def _net(
         self,

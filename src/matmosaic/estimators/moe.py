@@ -16,12 +16,11 @@ from torch import Tensor
 from matmosaic.backbones import Backbone, unfreeze
 from matmosaic.backbones.freezing import Unfrozen
 from matmosaic.estimators._experts import check_n_active, check_widths, expert_names, resolve_experts
-from matmosaic.estimators._gating import best, given_scores, proxy_scores
-from matmosaic.estimators._guard import MIXTURE, Guard, check_validation
+from matmosaic.estimators._gating import best, check_warm_up, given_scores, proxy_scores
+from matmosaic.estimators._guard import MIXTURE, Guard, train_scratch
 from matmosaic.estimators._mixture_files import SavedMixture, mixture_files
 from matmosaic.estimators.persistence import SavableRegressor, SavedFiles
-from matmosaic.estimators.transfer import TRANSFER_RATE, TransferRegressor
-from matmosaic.graphs import GraphSettings
+from matmosaic.estimators.transfer import TRANSFER_RATE
 from matmosaic.learning import MixtureModel, TableDataset, predict_rows
 from matmosaic.learning.aggregation import AGGREGATIONS
 from matmosaic.learning.gate import Gate
@@ -50,14 +49,15 @@ class MoERegressor(SavableRegressor):
         head per expert and the weighted mean of their predictions.
     gate_init : {"proxy", "warmup", "uniform"} or array-like of shape (n_modules,), default="proxy"
         How the *k* experts are chosen if not all are active. ``"proxy"``: those whose features let
-        the nearest neighbours predict the labels best, leave one out. ``"warmup"``: those with the
-        largest scores after 20 epochs with all experts. ``"uniform"``: all scores start at 1 and
-        compete in training, as published: the first few steps decide. Or scores of your own.
+        the nearest neighbours predict the labels best, leave one out; its time grows with the square
+        of the rows. ``"warmup"``: those with the largest scores after 20 epochs with all experts, or
+        ``max_epochs`` if that is less; the first *k* after none. ``"uniform"``: all scores start at 1
+        and compete in training, as published: the first few steps decide. Or scores of your own.
     gate_penalty : float, default=0.01
         Factor :math:`\lambda` of the penalty that favours few experts.
     width : int or None, default=None
-        Map each expert's features to this width first, by a learned linear map, so that ``"add"`` can
-        mix modules of different widths. None for no map.
+        Only for ``"add"``: map each expert's features to this width first, by a learned linear map, so
+        that modules of different widths can be mixed. None for no map.
     standardize : bool, default=True
         Let the heads see features of zero mean and unit spread on the training rows. False is the
         published model.
@@ -69,11 +69,13 @@ class MoERegressor(SavableRegressor):
     guard : {"none", "report", "fallback"}, default="none"
         Compare with simple answers on the validation rows: the median, each module's own head
         rescaled to the labels, ridge on all frozen features. ``"report"`` keeps the errors in
-        ``guard_`` and warns if one is better; ``"fallback"`` then predicts with the best.
+        ``guard_`` and warns if one is better; ``"fallback"`` then predicts with the best, on the CPU
+        if that is none of the networks.
     guard_scratch : bool, default=False
-        Let the guard also train the first module's network from scratch.
+        Let the guard also train a network from scratch: that of the first module that was kept.
     trunk_memory : int, default=2147483648
-        Bytes of outputs of frozen layers that are kept in memory; more goes to temporary files.
+        Bytes of outputs of frozen layers that are kept in memory; more goes to temporary files. As
+        much again for ``X_val``; a GPU keeps all.
     max_epochs : int, default=100
         Length of the schedule. 0 trains nothing.
     patience : int or None, default=None
@@ -113,15 +115,16 @@ class MoERegressor(SavableRegressor):
     module_cards_ : list of ModuleCard, length n_modules
         Their cards.
     guard_ : pandas.DataFrame or None
-        ``valid_mae`` (unit of y) of the mixture and of each simple answer, best first.
+        ``valid_mae`` (unit of y) of the mixture and of each simple answer, best first. A network's is
+        that of its best epoch, which was chosen on these rows: a little too small, unlike the others.
     answer_ : str
         Name of what predicts: ``"mixture"``, or with ``guard="fallback"`` perhaps another row of
         ``guard_``.
     net_ : skorch.NeuralNet
         The trained net; ``net_.module_`` is the network of the active experts.
     history_ : pandas.DataFrame
-        A row per epoch: ``train_loss``, ``valid_loss`` (scaled labels, squared), ``valid_mae``
-        (unit of y), ``dur`` (seconds).
+        A row per epoch: ``train_loss`` (with the gate's penalty) and ``valid_loss`` (scaled labels,
+        squared), ``valid_mae`` (unit of y), ``dur`` (seconds).
     best_epoch_ : int
         The epoch that was restored, counted from 1.
     unfrozen_ : list of str
@@ -228,11 +231,13 @@ class MoERegressor(SavableRegressor):
 
     def _model(self) -> MixtureModel:
         modules = resolve_experts(self.modules)
-        # Live ones, since what a reference names may change or vanish before the guard needs it.
+        # Until the guard has them: what a reference names may change or vanish before.
         self._modules = modules
         self.module_cards_ = [module.card for module in modules]
         self.module_names_ = expert_names(self.module_cards_)
         check_n_active(self.n_active, self.module_names_)
+        if not isinstance(self.gate_init, str):
+            given_scores(self.gate_init, len(modules))
         with torch.random.fork_rng([]):  # One module more must not change what is drawn later.
             experts = [module.build_backbone() for module in modules]
         if self.aggregation == "add" and self.width is None:
@@ -246,14 +251,13 @@ class MoERegressor(SavableRegressor):
     def _learn(self, model: Any, train: TableDataset, validation: TableDataset | None) -> None:
         frozen = model.all_features(train, batch_size=self.batch_size)
         guard = self._start_guard(model, frozen, train, validation)
-        chosen = self._choose(model, frozen, train)
-        if len(chosen) < len(model.experts):
-            model = self._of_experts(model, chosen)
-            train = train.of_experts(chosen)
-            validation = None if validation is None else validation.of_experts(chosen)
-        self._scale_features(model, [frozen[one] for one in chosen], train)
+        del self._modules
+        self._chosen = self._choose(model, frozen, train)
+        if len(self._chosen) < len(model.experts):
+            model = self._of_chosen(model, train, validation)
+        self._scale_features(model, [frozen[one] for one in self._chosen], train)
+        del frozen  # Training needs the memory.
         self._train(model, train, validation)
-        self._chosen = chosen
         self.gate_scores_ = self._gate_scores()
         self._finish_guard(guard, train, validation)
 
@@ -275,7 +279,7 @@ class MoERegressor(SavableRegressor):
         elif self.gate_init == "uniform" or self._n_active() == n_experts:
             return list(range(n_experts))
         elif self.gate_init == "proxy":
-            scores = proxy_scores(frozen, train)
+            scores = proxy_scores(frozen, train, names=model.names)
         else:
             scores = self._warm_up(model, frozen, train)
         return best(scores, self._n_active())
@@ -284,14 +288,21 @@ class MoERegressor(SavableRegressor):
         """Return the scores that a short training of a copy, with all experts, learns."""
         model = copy.deepcopy(model)
         self._scale_features(model, frozen, train)
-        self._net(model, max_epochs=WARM_UP_EPOCHS, callbacks=None).partial_fit(train)
-        return model.gate.scores.detach().double().cpu().numpy()
+        n_epochs = min(WARM_UP_EPOCHS, self.max_epochs)
+        net = self._net(model, None, self._probabilities(train), max_epochs=n_epochs, callbacks=None)
+        net.partial_fit(train)
+        scores = model.gate.scores.detach().double().cpu().numpy()
+        check_warm_up(net.history, n_epochs, scores)
+        return scores
 
-    def _of_experts(self, model: MixtureModel, chosen: Sequence[int]) -> MixtureModel:
-        """Return the mixture of some of the experts."""
-        experts = [model.backbones[one] for one in chosen]
-        gate = Gate(model.gate.scores.detach()[chosen], len(chosen))
-        return self._mixture(experts, [model.names[one] for one in chosen], gate).to(gate.scores.device)
+    def _of_chosen(self, model: MixtureModel, *rows: TableDataset | None) -> MixtureModel:
+        """Return the mixture of the chosen experts; the rows forget what the others' trunks gave."""
+        tables: set[Any] = {one.table for one in rows if one is not None}
+        for table in tables:  # In place: callers hold the rows, which may share a table.
+            table.keep_experts(self._chosen)
+        experts = [model.backbones[one] for one in self._chosen]
+        gate = Gate(model.gate.scores.detach()[self._chosen], len(experts))
+        return self._mixture(experts, [model.names[one] for one in self._chosen], gate).to(gate.scores.device)
 
     def _start_guard(
         self,
@@ -303,40 +314,28 @@ class MoERegressor(SavableRegressor):
         """Fit the simple answers while the experts are as their modules have them."""
         if self.guard == "none":
             return None
-        held = check_validation(self.guard, validation)
-        features = model.all_features(held, batch_size=self.batch_size)
-        return Guard(self._modules, self.module_names_, (train, frozen), (held, features), self.scale_)
+        assert validation is not None
+        features = model.all_features(validation, batch_size=self.batch_size)
+        return Guard(self._modules, self.module_names_, (train, frozen), (validation, features), self.scale_)
 
-    def _finish_guard(self, guard: Guard | None, train: TableDataset, validation: Any) -> None:
+    def _finish_guard(
+        self, guard: Guard | None, train: TableDataset, validation: TableDataset | None
+    ) -> None:
         """Compare the trained mixture with the simple answers."""
         self.answer_, self.guard_, self._fallback = MIXTURE, None, None
-        if guard is None:
+        if guard is None or validation is None:
             return
         guard.add(MIXTURE, predict_rows(self.net_.module_, validation, batch_size=self.batch_size))
         if self.guard_scratch:
-            scratch = self._scratch(train, validation)
-            outputs = predict_rows(scratch.net_.module_, validation.raw(), batch_size=self.batch_size)
+            card, rows = self.module_cards_[self._chosen[0]], (train.raw(), validation.raw())
+            scratch = train_scratch(card, self.get_params(deep=False), *rows, scale=self.scale_)
+            outputs = predict_rows(scratch.net_.module_, rows[1], batch_size=self.batch_size)
             guard.add("scratch", outputs, scratch)
         self.guard_ = guard.table()
         if self.guard == "fallback":
             self.answer_, self._fallback = guard.winner(n_jobs=self.n_jobs, memory=self.memory)
         else:
             guard.warn()
-
-    def _scratch(self, train: TableDataset, validation: TableDataset) -> TransferRegressor:
-        """Return the first module's network, trained from scratch on the same rows."""
-        card = self.module_cards_[self._chosen[0]]
-        own = self.get_params(deep=False)
-        shared = {name: own[name] for name in TransferRegressor().get_params(deep=False) if name in own}
-        shared |= {"unfrozen": "all", "backbone_learning_rate": None, "random_state": None}
-        scratch = TransferRegressor(
-            **shared,
-            backbone=card.backbone,
-            backbone_options=card.backbone_options,
-            graph_settings=GraphSettings.from_dict(card.graph),
-        )
-        scratch.fit_rows(train.raw(), validation.raw(), scale=self.scale_)
-        return scratch
 
     def _n_active(self) -> int:
         return len(self.module_names_) if self.n_active is None else self.n_active
@@ -346,7 +345,7 @@ class MoERegressor(SavableRegressor):
         widths = [expert.n_features for expert in experts]
         with torch.random.fork_rng([]):
             # Heads start alike, whatever experts were left out before.
-            torch.manual_seed(torch.initial_seed())
+            torch.default_generator.manual_seed(torch.initial_seed())
             aggregation = AGGREGATIONS[self.aggregation](widths, self.head_widths, **options)
         return MixtureModel(
             experts,

@@ -35,7 +35,7 @@ class SingleBackboneRegressor(SavableRegressor):
             model.scale_features(train, batch_size=self.batch_size)
         self._train(model, train, validation)
 
-    def fit_rows(self, train: TableDataset, validation: TableDataset | None, *, scale: TargetScale) -> None:
+    def _fit_rows(self, train: TableDataset, validation: TableDataset | None, *, scale: TargetScale) -> None:
         """Learn from rows of graphs whose labels are scaled already."""
         self.scale_ = scale
         self.n_train_ = len(train)

@@ -1,7 +1,6 @@
 """Learning: models, targets and the skorch net that trains them."""
 
 from matmosaic.learning.dataset import TableDataset
-from matmosaic.learning.memory import keep_freed_memory
 from matmosaic.learning.mixture import MixtureModel
 from matmosaic.learning.model import RegressionModel, predict_rows
 from matmosaic.learning.net import make_net
@@ -14,7 +13,6 @@ __all__ = [
     "TargetScale",
     "check_sample_weight",
     "check_targets",
-    "keep_freed_memory",
     "make_net",
     "predict_rows",
 ]

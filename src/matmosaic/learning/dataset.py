@@ -50,18 +50,11 @@ class TableDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def of_experts(self, experts: Sequence[int]) -> TableDataset:
-        """Return the same rows for some of the experts of an ExpertTable."""
-        return self._on(cast("ExpertTable", self.table).of_experts(experts))
-
     def raw(self) -> TableDataset:
         """Return the same rows as the first expert's graphs, on which no trunk was run."""
         table = cast("ExpertTable", self.table)
-        return self._on(table.graphs[table.inputs[0].table])
-
-    def _on(self, table: GraphTable | ExpertTable) -> TableDataset:
         other = copy.copy(self)
-        other.table = table
+        other.table = table.graphs[table.inputs[0].table]
         return other
 
     def __getitem__(self, row: int) -> tuple[Batch | ExpertBatch, Tensor]:

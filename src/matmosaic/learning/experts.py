@@ -7,7 +7,8 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -33,12 +34,8 @@ class ExpertInput:
     """Number of the graph table that it reads."""
     start: int = 0
     """Its first stage to run; those before it have been run."""
-    fields: Mapping[str, Tensor] = ()  # type: ignore[assignment]
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
     """What those stages gave, beside the table."""
-
-    def __post_init__(self) -> None:
-        """Take no fields as an empty mapping."""
-        object.__setattr__(self, "fields", dict(self.fields))
 
 
 class ExpertTable:
@@ -77,25 +74,21 @@ class ExpertTable:
         """Return the tables on another device, before any trunk was run."""
         return ExpertTable([table.to(device) for table in self.tables], self.inputs)
 
-    def of_experts(self, experts: Sequence[int]) -> ExpertTable:
-        """Return the table of some of the experts."""
+    def keep_experts(self, experts: Sequence[int]) -> None:
+        """Keep some of the experts, in place, so that what the others' trunks gave is freed."""
         inputs = [self.inputs[expert] for expert in experts]
         used = sorted({one.table for one in inputs})
-        some = ExpertTable(
-            [self.graphs[number] for number in used],
-            [replace(one, table=used.index(one.table)) for one in inputs],
-        )
-        some.tables = [self.tables[number] for number in used]
-        return some
+        self.inputs = [replace(one, table=used.index(one.table)) for one in inputs]
+        self.graphs = [self.graphs[number] for number in used]
+        self.tables = [self.tables[number] for number in used]
 
     def select(self, rows: Any) -> ExpertBatch:
         """Return some structures as a batch."""
         return ExpertBatch(self, rows)
 
-    def fields_nbytes(self) -> int:
-        """Memory in bytes of what the trunks gave."""
-        tensors = {id(tensor): tensor for one in self.inputs for tensor in one.fields.values()}
-        return sum(tensor.nbytes for tensor in tensors.values())
+    def fields(self) -> list[Tensor]:
+        """Return what the trunks gave, each tensor once."""
+        return list({id(tensor): tensor for one in self.inputs for tensor in one.fields.values()}.values())
 
 
 class ExpertBatch:
@@ -114,7 +107,7 @@ class ExpertBatch:
         self._selections = [one.at(rows) for one in table.tables]
         self._graphs = [selection.batch() for selection in self._selections]
         # Experts may run in several threads: two that gather the same field do it twice, no harm done.
-        self._gathered: dict[int, Tensor] = {}
+        self._gathered: dict[tuple[int, int], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._selections[0].rows)
@@ -135,13 +128,19 @@ class ExpertBatch:
         return self.inputs[expert].start
 
     def _gather(self, table: int, name: str, values: Tensor) -> Tensor:
-        if id(values) not in self._gathered:
-            self._gathered[id(values)] = self._selections[table].gather(name, values)
-        return self._gathered[id(values)]
+        key = (table, id(values))
+        if key not in self._gathered:
+            self._gathered[key] = self._selections[table].gather(name, values)
+        return self._gathered[key]
 
 
 def run_trunks(
-    backbones: Iterable[Backbone], table: ExpertTable, *, batch_size: int, max_bytes: int
+    backbones: Iterable[Backbone],
+    table: ExpertTable,
+    *,
+    names: Sequence[str],
+    batch_size: int,
+    max_bytes: int,
 ) -> ExpertTable:
     """Run each expert's frozen trunk once over all structures.
 
@@ -151,11 +150,13 @@ def run_trunks(
         With their trainable parameters already chosen.
     table : ExpertTable
         On which no trunk was run.
+    names : sequence of str
+        What the experts are called in messages.
     batch_size : int
         Structures per forward pass.
     max_bytes : int
-        What is kept in memory; more goes to temporary files that are mapped into memory, and what does
-        not fit there either is computed anew in each step, with a TrunkMemoryWarning.
+        What is kept in the processor's memory; more goes to temporary files that are mapped into memory,
+        and what does not fit there either is computed anew in each step, with a TrunkMemoryWarning.
 
     Returns
     -------
@@ -163,28 +164,41 @@ def run_trunks(
         Whose experts start after their trunks.
     """
     done = ExpertTable(table.tables, [])
-    for number, (backbone, given) in enumerate(zip(backbones, table.inputs, strict=True)):
-        graphs = table.tables[given.table]
-        storage = _Storage(max_bytes - done.fields_nbytes())
+    storage = _Storage(max_bytes)
+    failed: dict[str, str] = {}
+    for backbone, name, given in zip(backbones, names, table.inputs, strict=True):
+        fields: dict[str, Tensor] = {}
         try:
-            features = trunk_features(backbone, graphs, batch_size=batch_size, empty=storage.empty)
-        except (MemoryError, torch.OutOfMemoryError, OSError) as error:
-            warnings.warn(
-                f"The outputs of expert {number}'s frozen layers do not fit into memory or the temporary "
-                f"folder ({error}); its layers are run anew in each step, which is slower. Free memory, "
-                "or let TMPDIR name a folder with more room.",
-                TrunkMemoryWarning,
-                stacklevel=2,
+            fields = trunk_features(
+                backbone, table.tables[given.table], batch_size=batch_size, empty=storage.empty
             )
-            done.inputs.append(given)
-            continue
-        if not features:
-            done.inputs.append(given)
-            continue
-        shared = {name: _known(done.inputs, name, values) for name, values in features.items()}
-        done.inputs.append(ExpertInput(given.table, trunk_depth(backbone), shared))
+        except (MemoryError, torch.OutOfMemoryError, OSError) as error:
+            # The text alone: the error itself would keep the half-filled tensors.
+            failed[name] = str(error)
+        shared = {key: _known(done.inputs, key, values) for key, values in fields.items()}
+        done.inputs.append(ExpertInput(given.table, trunk_depth(backbone), shared) if shared else given)
+        storage.settle(done.fields())
+    if failed:
+        _warn_of_memory(failed, table.device)
     done.tables = [_needed(graphs, number, done.inputs) for number, graphs in enumerate(done.tables)]
     return done
+
+
+def _warn_of_memory(failed: Mapping[str, str], device: torch.device) -> None:
+    """Warn of experts, with the reason of each, whose trunks' outputs do not fit anywhere."""
+    place, remedy = (
+        "memory or the temporary folder",
+        "Free memory, or let TMPDIR name a folder with more room",
+    )
+    if device.type != "cpu":
+        place, remedy = "the memory of the device", "Free some of it, or use device='cpu'"
+    warnings.warn(
+        f"The outputs of the frozen layers of {list(failed)} do not fit into {place} "
+        f"({next(iter(failed.values()))}); these layers are run anew in each step, which is slower. "
+        f"{remedy}.",
+        TrunkMemoryWarning,
+        stacklevel=7,  # The call of fit.
+    )
 
 
 def _needed(graphs: GraphTable, number: int, inputs: Sequence[ExpertInput]) -> GraphTable:
@@ -205,27 +219,41 @@ class _Storage:
     Parameters
     ----------
     n_bytes : int
-        Room in memory.
+        Room in the memory of the processor.
     """
 
     def __init__(self, n_bytes: int) -> None:
-        self.left = n_bytes
-        self.mapped = 0
+        self.n_bytes = n_bytes
+        self.in_memory: list[Tensor] = []
+        self.unwritten = 0
 
     def empty(self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return an unfilled tensor; raise MemoryError if there is no room for it anywhere."""
-        needed = prod(shape) * dtype.itemsize
-        if device.type != "cpu" or needed <= self.left:
-            self.left -= needed
+        if device.type != "cpu":
             return torch.empty(shape, dtype=dtype, device=device)
+        needed = prod(shape) * dtype.itemsize
+        if needed <= self.n_bytes - sum(one.nbytes for one in self.in_memory):
+            # torch's allocator of the processor raises nothing more specific.
+            with suppress(RuntimeError, MemoryError):
+                self.in_memory.append(torch.empty(shape, dtype=dtype))
+                return self.in_memory[-1]
+        return self._mapped(shape, dtype, needed)
+
+    def _mapped(self, shape: tuple[int, ...], dtype: torch.dtype, needed: int) -> Tensor:
         # Files take up space as they are written, which those of this trunk hardly are yet.
-        free = shutil.disk_usage(tempfile.gettempdir()).free - self.mapped
+        free = shutil.disk_usage(tempfile.gettempdir()).free - self.unwritten
         # A mapped file that outgrows the disk would kill the process when it is written to.
         if needed > free:
             raise MemoryError(f"{needed:,} bytes are needed, {free:,} are free in {tempfile.gettempdir()}")
-        self.mapped += needed
+        self.unwritten += needed
         logger.info("mapping %s bytes of trunk outputs to a temporary file", f"{needed:,}")
         numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
         # The system deletes the file when the last map of it is gone.
         with tempfile.TemporaryFile() as file:
             return torch.from_numpy(np.memmap(file, dtype=numpy_dtype, mode="w+", shape=shape))
+
+    def settle(self, kept: Iterable[Tensor]) -> None:
+        """Give back what a finished trunk has filled but is not kept."""
+        numbers = {id(tensor) for tensor in kept}
+        self.in_memory = [one for one in self.in_memory if id(one) in numbers]
+        self.unwritten = 0

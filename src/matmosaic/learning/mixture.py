@@ -104,18 +104,22 @@ class MixtureModel(nn.Module):
                 f"{dict(zip(self.names, keys, strict=True))}. Give structures instead."
             )
         first = [keys.index(kind) for kind in kinds]
-        tables = [make_table(self.backbones[one], X, name=self._named(one), **options) for one in first]
+        tables = [make_table(self.backbones[one], X, **self._named(one), **options) for one in first]
         inputs = [ExpertInput(kinds.index(key)) for key in keys]
         for number, (expert, given) in enumerate(zip(self.backbones, inputs, strict=True)):
-            check_elements(tables[given.table], expert.elements(), name=self._named(number))
+            check_elements(tables[given.table], expert.elements(), **self._named(number))
         return ExpertTable(tables, inputs)
 
-    def _named(self, number: int) -> str:
-        return f"module {self.names[number]!r}"
+    def _named(self, number: int) -> dict[str, Any]:
+        """Return what messages say of an expert."""
+        name = f"module {self.names[number]!r}"
+        return {"name": name, "remedy": "Remove these rows, or leave out this module."}
 
     def run_trunk(self, table: ExpertTable, *, batch_size: int) -> ExpertTable:
         """Run the frozen trunks once per structure."""
-        return run_trunks(self.backbones, table, batch_size=batch_size, max_bytes=self.max_trunk_bytes)
+        return run_trunks(
+            self.backbones, table, names=self.names, batch_size=batch_size, max_bytes=self.max_trunk_bytes
+        )
 
     @torch.no_grad()
     def all_features(self, rows: TableDataset, *, batch_size: int) -> list[Tensor]:
