@@ -1,10 +1,12 @@
 """Functions side by side give what they give one after the other, and leave torch as it was."""
 
 import threading
+from functools import cache
 
 import pytest
 import torch
 
+from matmosaic.learning import parallel
 from matmosaic.learning.parallel import differentiable_side_by_side, map_side_by_side
 
 
@@ -36,6 +38,34 @@ def test_threads_run_at_the_same_time(two_threads):
 def test_each_thread_uses_one_thread_of_torch(two_threads):
     assert map_side_by_side(lambda item: torch.get_num_threads(), range(4)) == [1] * 4
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(("n_items", "each"), [(2, 2), (3, 1), (5, 1)])
+def test_threads_share_those_of_the_caller(n_items, each, two_threads):
+    torch.set_num_threads(5 if n_items == 2 else 4)
+    before = torch.get_num_threads()
+    assert map_side_by_side(lambda item: torch.get_num_threads(), range(n_items)) == [each] * n_items
+    assert torch.get_num_threads() == before
+
+
+def test_callers_that_start_at_once_share_a_pool(two_threads, monkeypatch):
+    """As in a search that runs fits in threads."""
+    monkeypatch.setattr(parallel, "_pool", cache(parallel._pool.__wrapped__))
+    ready = threading.Barrier(6, timeout=10)
+    found = []
+
+    def search():
+        torch.get_num_threads()
+        ready.wait()
+        map_side_by_side(lambda item: item, range(2))
+        found.append(torch.get_num_threads())
+
+    callers = [threading.Thread(target=search) for _ in range(6)]
+    for step in ("start", "join"):
+        for caller in callers:
+            getattr(caller, step)()
+    assert found == [2] * 6
+    assert parallel._pool.cache_info().misses == 1
 
 
 def test_a_thread_started_later_has_the_callers_number(two_threads):
@@ -100,6 +130,14 @@ def test_a_parameter_that_a_function_does_not_read_gets_no_gradient(n_threads):
     sum(one.sum() for one in outputs).backward()
     assert used.grad.tolist() == [2, 2]
     assert unused.grad is None
+
+
+def test_second_derivatives_are_refused(two_threads):
+    groups = parameters()
+    outputs = differentiable_side_by_side(functions(groups), groups)
+    (grad,) = torch.autograd.grad(outputs[0].square().sum(), groups[0][0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
 
 
 def test_an_output_that_the_loss_ignores_is_no_error(n_threads):

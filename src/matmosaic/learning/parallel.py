@@ -1,4 +1,4 @@
-"""Run experts side by side: each on one thread, rather than all threads on one expert.
+"""Run experts side by side: each on its share of the threads, rather than all threads on one expert.
 
 An expert's arrays are small. Threads that share one array wait for each other after every
 operation, and on a busy machine much longer; threads with an expert of their own wait once.
@@ -10,14 +10,17 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_lock = Lock()
 
 
 def map_side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -34,14 +37,16 @@ def map_side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) 
         with torch.set_grad_enabled(grad):
             return function(item)
 
-    return list(_pool(n_threads, os.getpid()).map(call, items))
+    with _lock:  # Callers that start at once would each make a pool.
+        pool = _pool(n_threads, torch.get_num_threads() // n_threads, os.getpid())
+    return list(pool.map(call, items))
 
 
 @cache
-def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
-    """Return threads that run torch on one thread each; a forked process gets its own."""
+def _pool(n_threads: int, each: int, process: int) -> ThreadPoolExecutor:
+    """Return threads that run torch on ``each`` threads; a forked process gets its own."""
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(n_threads, "matmosaic", initializer=_use_one_thread)
+    pool = ThreadPoolExecutor(n_threads, "matmosaic", initializer=_use_threads, initargs=(each,))
     started = Barrier(n_threads)
     list(pool.map(lambda _: started.wait(), range(n_threads)))
     # The setting is a thread's own, but torch also keeps the last one for threads that start later.
@@ -49,10 +54,10 @@ def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
     return pool
 
 
-def _use_one_thread() -> None:
+def _use_threads(number: int) -> None:
     # A thread takes torch's last number when it first needs one, and would forget one set before that.
     torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
 
 
 def differentiable_side_by_side(
@@ -94,6 +99,7 @@ class _SideBySide(torch.autograd.Function):
         return tuple(result.detach() for result in ctx.results)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
         def call(number: int) -> list[Tensor | None]:
             result, places = ctx.results[number], ctx.parameters[number].tolist()
