@@ -175,6 +175,20 @@ def test_parameters_and_predictions_are_restored(parameters, make, modules, labe
     np.testing.assert_array_equal(loaded.gate_scores_, mixture.gate_scores_)
 
 
+def test_numbers_of_numpy_are_saved_as_plain_ones(make, labelled, tmp_path):
+    given = {"width": np.int64(8), "head_widths": np.array([8]), "n_active": np.int64(2)}
+    mixture = make(**given, gate_init="uniform").fit(*labelled)
+    mixture.save(tmp_path / "mixture")
+    loaded = load_estimator(tmp_path / "mixture")
+    assert (loaded.width, loaded.head_widths, loaded.n_active) == (8, [8], 2)
+    np.testing.assert_array_equal(loaded.predict(labelled[0]), mixture.predict(labelled[0]))
+
+
+def test_modules_in_an_array_come_back_as_a_list(make, modules, labelled, tmp_path):
+    make(modules=np.array(modules[:2]), max_epochs=1).fit(*labelled).save(tmp_path / "mixture")
+    assert load_estimator(tmp_path / "mixture").modules == modules[:2]
+
+
 def test_parameters_changed_after_fit_leave_what_was_learnt(saved, labelled, tmp_path):
     mixture, _ = saved
     expected = mixture.predict(labelled[0])

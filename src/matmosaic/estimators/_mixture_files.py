@@ -24,6 +24,7 @@ from matmosaic.estimators.persistence import (
     SavableRegressor,
     SavedFiles,
     from_files,
+    plain,
     start_files,
     start_module,
     to_files,
@@ -105,7 +106,9 @@ class MixtureCard:
     def to_json(self) -> bytes:
         """Return the card as JSON text, one line per field."""
         values = {"format": FORMAT, **asdict(self)}
-        lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items()]
+        lines = [
+            f"  {json.dumps(name)}: {json.dumps(value, default=plain)}" for name, value in values.items()
+        ]
         return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
     @classmethod

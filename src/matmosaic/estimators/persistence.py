@@ -243,6 +243,7 @@ def start_module(contents: SavedFiles, sha256: str) -> PretrainedModule:
 
 
 def _items(value: Any) -> Sequence[Any]:
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     return value if isinstance(value, list | tuple) else [value]
 
 
@@ -257,19 +258,20 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, PretrainedModule):
         return {"start": value.card.sha256}
     value = getattr(value, "location", value)  # joblib.Memory
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, PathLike):
         return str(value)
     if any(isinstance(item, PretrainedModule | PathLike) for item in _items(value)):
         return {type(value).__name__: [_to_json(item) for item in value]}
     try:
-        plain = json.loads(json.dumps(value, default=_plain))
+        content = json.loads(json.dumps(value, default=plain))
     except TypeError:
         return None
-    kind = type(plain).__name__ if isinstance(value, Mapping) else type(value).__name__
-    return {kind: plain} if kind in ("dict", "tuple") else plain
+    kind = type(content).__name__ if isinstance(value, Mapping) else type(value).__name__
+    return {kind: content} if kind in ("dict", "tuple") else content
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return numbers and arrays of numpy as Python's."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
