@@ -72,7 +72,7 @@ def test_features_are_those_of_the_module(form, module, labelled):
 def test_features_are_what_the_modules_own_head_gets(module, labelled):
     X, _ = labelled
     features = ModuleFeaturizer(module).transform(X)
-    np.testing.assert_allclose(module._predict_from(features), module.predict(X), rtol=1e-6)
+    np.testing.assert_allclose(module.predict_from(features), module.predict(X), rtol=1e-6)
 
 
 def test_batches_do_not_matter(module, labelled):

@@ -144,6 +144,8 @@ def test_prediction_without_a_head_is_refused(headless, NaCl):
     assert headless.features([NaCl]).shape == (1, 4)
     with pytest.raises(ModuleFormatError, match="has no head"):
         headless.predict([NaCl])
+    with pytest.raises(ModuleFormatError, match="has no head"):
+        headless.predict_from(headless.features([NaCl]))
 
 
 # --- golden outputs ------------------------------------------------------------------------------------

@@ -181,10 +181,7 @@ class PretrainedModule:
         ModuleFormatError
             If the module has no head.
         """
-        if self.card.head is None:
-            raise ModuleFormatError(
-                f"Module {self.card.name!r} has no head; fit one on its features instead."
-            )
+        self._own_head()  # An error before the costlier features.
         return self.predict_from(self.features(X, n_jobs=n_jobs, memory=memory))
 
     def predict_from(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -198,15 +195,27 @@ class PretrainedModule:
         Returns
         -------
         ndarray of shape (n_structures,)
-            As :meth:`predict` returns them; the module must have a head.
+            As :meth:`predict` returns them.
+
+        Raises
+        ------
+        ModuleFormatError
+            If the module has no head.
         """
         import torch
 
-        head = self.build_head()
-        assert head is not None
+        head = self._own_head()
         with torch.no_grad():
             outputs = head(torch.from_numpy(features)).numpy()
         return to_unit(outputs[:, 0] if outputs.shape[1] == 1 else outputs, self.card.target_transform)
+
+    def _own_head(self) -> MLP:
+        head = self.build_head()
+        if head is None:
+            raise ModuleFormatError(
+                f"Module {self.card.name!r} has no head; fit one on its features instead."
+            )
+        return head
 
     def with_golden(
         self, structures: Any = None, *, elements: Iterable[str] | None = None
