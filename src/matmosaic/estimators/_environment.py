@@ -63,7 +63,9 @@ def seeded(random_state: int | np.random.RandomState | None, device: str) -> Ite
     kind = torch.device(device).type
     devices = [] if kind == "cpu" else range(getattr(torch, kind).device_count())
     with torch.random.fork_rng(devices, device_type=kind if devices else "cuda"):
-        torch.manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
+        # torch.manual_seed seeds all devices, of which only these are put back.
+        seed = torch.manual_seed if devices else torch.default_generator.manual_seed
+        seed(int(rng.randint(np.iinfo(np.int32).max)))
         yield rng
 
 
