@@ -69,8 +69,8 @@ class MoERegressor(SavableRegressor):
     guard : {"none", "report", "fallback"}, default="none"
         Compare with simple answers on the validation rows: the median, each module's own head
         rescaled to the labels, ridge on all frozen features. ``"report"`` keeps the errors in
-        ``guard_`` and warns if one is better; ``"fallback"`` then predicts with the best, on the CPU
-        if that is none of the networks.
+        ``guard_`` and warns if one is better; ``"fallback"`` then predicts with the best. All simple
+        answers but a network from scratch predict on the CPU.
     guard_scratch : bool, default=False
         Let the guard also train a network from scratch: that of the first module that was kept.
     trunk_memory : int, default=2147483648
