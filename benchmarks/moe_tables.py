@@ -13,9 +13,10 @@ error.
         --methods moe-k2,moe-k2-warmup,moe-k2-uniform,moe-k4,moe-k4-warmup,moe-k4-uniform
 
 Methods: ``constant`` (training median), ``scratch``, ``transfer`` (from mp_eform), ``transfer-NAME`` (from
-another extractor), ``own-NAME`` (an extractor's own head, rescaled, no training), ``moe`` (all 18 experts), ``moe-published`` (the same without standardised features),
-``moe-kN`` (N of 18, chosen by the proxy), ``moe-kN-INIT`` (by another ``gate_init``), and
-``add3``, ``concat3``, ``ensemble3`` (the three experts that the published code names for a task).
+another extractor), ``own-NAME`` (an extractor's own head, rescaled, no training), ``moe`` (all 18 experts),
+``moe-published`` (the same without standardised features), ``moe-kN`` (N of 18, chosen by the proxy),
+``moe-kN-INIT`` (by another ``gate_init``), and ``add3``, ``concat3``, ``ensemble3`` (the three experts that the
+published code names for a task).
 
 ``--epochs`` and ``--batch-size`` depart from that where time is short: 100 epochs in batches of 64 take a
 third of the steps of the whole protocol, in a tenth of its epochs.
