@@ -15,8 +15,8 @@ error.
 Methods: ``constant`` (training median), ``scratch``, ``transfer`` (from mp_eform), ``transfer-NAME`` (from
 another extractor), ``own-NAME`` (an extractor's own head, rescaled, no training), ``moe`` (all 18 experts),
 ``moe-published`` (the same without standardised features), ``moe-kN`` (N of 18, chosen by the proxy),
-``moe-kN-INIT`` (by another ``gate_init``), and ``add3``, ``concat3``, ``ensemble3`` (the three experts that the
-published code names for a task).
+``moe-kN-INIT`` (by another ``gate_init``), and ``add3``, ``concat3``, ``ensemble3`` (the three experts that
+the published code names for a task).
 
 ``--epochs`` and ``--batch-size`` depart from that where time is short: 100 epochs in batches of 64 take a
 third of the steps of the whole protocol, in a tenth of its epochs.
