@@ -33,7 +33,7 @@ from floor import needs, rates
 from layouts import Layouts
 
 from matmosaic import GraphTable, MoERegressor
-from matmosaic.learning import keep_freed_memory
+from matmosaic.learning.memory import keep_freed_memory
 
 Row = dict[str, Any]
 
