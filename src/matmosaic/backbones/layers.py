@@ -125,11 +125,7 @@ class _WeightedNormalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, share: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Any:
-        mean = share @ x
-        centred = x - mean
-        buffer = centred.square()
-        variance = share @ buffer
-        inverse = (variance + eps).rsqrt()
+        mean, variance, inverse, centred, buffer = _centre(x, share, eps)
         ctx.save_for_backward(centred, inverse, share, scale)
         ctx.mark_non_differentiable(mean, variance)
         return torch.addcmul(shift, centred, inverse * scale, out=buffer), mean, variance
@@ -138,6 +134,15 @@ class _WeightedNormalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         return _through_normalisation(grad, *ctx.saved_tensors)
+
+
+def _centre(x: Tensor, share: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return mean, variance, inverse spread, centred rows, and a buffer of their size to write into."""
+    mean = share @ x
+    centred = x - mean
+    buffer = centred.square()
+    variance = share @ buffer
+    return mean, variance, (variance + eps).rsqrt(), centred, buffer
 
 
 def _through_normalisation(
@@ -161,11 +166,7 @@ class _NormalisedMessage(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, share: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Any:
-        mean = share @ x
-        centred = x - mean
-        buffer = centred.square()
-        variance = share @ buffer
-        inverse = (variance + eps).rsqrt()
+        mean, variance, inverse, centred, buffer = _centre(x, share, eps)
         ctx.save_for_backward(centred, inverse, share, scale, shift)
         ctx.mark_non_differentiable(mean, variance)
         choice, value = torch.addcmul(shift, centred, inverse * scale, out=buffer).chunk(2, dim=1)
