@@ -26,7 +26,7 @@ def bunch():
 @pytest.fixture(scope="module")
 def make_alloys():
     """The script that made the data, imported from the tools folder."""
-    pytest.importorskip("ase")
+    pytest.importorskip("ase", reason="the extra `ase` is not installed")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(TOOLS))
         import make_alloys

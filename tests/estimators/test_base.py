@@ -68,7 +68,7 @@ def test_all_forms_of_labels_give_the_same_numbers(form, make, fitted, labelled)
 
 
 def test_ase_atoms_are_structures_too(make, labelled):
-    pytest.importorskip("ase")
+    pytest.importorskip("ase", reason="the extra `ase` is not installed")
     X, y = labelled
     atoms = [one.to_ase_atoms() for one in X]
     np.testing.assert_allclose(make().fit(atoms, y).predict(atoms), make().fit(X, y).predict(X), rtol=1e-5)
