@@ -27,7 +27,6 @@ from matmosaic.exceptions import (
     DivergedFitWarning,
     InvalidParameterError,
     MatmosaicError,
-    ModuleFormatError,
     TrunkMemoryWarning,
     UnknownNameError,
     UnsupportedElementError,
@@ -588,8 +587,9 @@ def test_references_that_match_nothing_are_named(given, message, make, labelled)
         make(modules=given).fit(*labelled)
 
 
-def test_empty_reference_is_refused(make, labelled):
-    with pytest.raises(ModuleFormatError):
+def test_empty_reference_is_refused(make, labelled, folder, monkeypatch):
+    monkeypatch.chdir(folder)  # It must not stand for the modules that lie here.
+    with pytest.raises(InvalidParameterError, match="A module is expected as .* Got ''"):
         make(modules="").fit(*labelled)
 
 

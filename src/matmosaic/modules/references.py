@@ -127,6 +127,10 @@ def list_modules(reference: str | PathLike[str] = "bundled:*") -> list[str]:
 
 
 def _parse(reference: str | PathLike[str]) -> Path | _StoreReference:
+    if reference == "":  # As a path it would be the current directory, which nobody means by it.
+        raise InvalidParameterError(
+            "A module is expected as 'store:name', a path or a PretrainedModule. Got ''."
+        )
     match = _STORE_REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
     if match:
         return _StoreReference(match["store"], match["name"], match["version"])
