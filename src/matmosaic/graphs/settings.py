@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from matmosaic.exceptions import InvalidParameterError, suggest
 
-Ties = Literal["fractional", "reference"]
+Ties = Literal["fractional", "whole", "reference"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +24,22 @@ class GraphSettings:
     max_neighbors : int, default=12
         Number of nearest neighbours that each atom keeps. Atoms with fewer neighbours inside
         the cutoff are padded to this number with bonds of length ``cutoff + 1`` Å.
-    ties : {"fractional", "reference"}, default="fractional"
+    ties : {"fractional", "whole", "reference"}, default="fractional"
         What happens when the last place falls inside a shell of equal distances.
         ``"fractional"`` keeps the whole shell and shares the remaining places among its bonds
         as fractional bond weights; the graph then depends neither on the order of the atoms nor
-        on the cell chosen. ``"reference"`` cuts the shell at the order in which the neighbours
-        are found, as the published CGCNN code does, and is meant for its published weights.
+        on the cell chosen. ``"whole"``, for graphs with angles, keeps the whole shell, each bond with
+        weight 1. ``"reference"`` does what the published code does, and is meant for published
+        weights: without angles CGCNN's, which cuts the shell at the order in which the neighbours
+        are found; with angles ALIGNN's, which keeps the bonds that are exactly as long as the last.
     tolerance : float, default=1e-4
         Distances of one structure that differ by less than this many Å are taken for equal, and
         replaced by their mean: symmetry-equivalent bonds become exactly equal. No distance moves by
         more than five times as much in practice.
+    angles : bool, default=False
+        Whether the graph has angles between bonds, as ALIGNN needs. Then every bond is there in both
+        directions, if it is among the nearest of either atom; atoms are not padded; and ``ties`` is
+        ``"whole"`` or ``"reference"``.
 
     Examples
     --------
@@ -45,6 +51,7 @@ class GraphSettings:
     max_neighbors: int = 12
     ties: Ties = "fractional"
     tolerance: float = 1e-4
+    angles: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that describe no graph."""
@@ -56,8 +63,16 @@ class GraphSettings:
             raise InvalidParameterError(f"'tolerance' must be in [0, 0.1) Å. Got {self.tolerance!r}.")
         if self.ties not in get_args(Ties):
             raise InvalidParameterError(suggest(str(self.ties), get_args(Ties), what="value of 'ties'"))
+        if self.angles not in (True, False):
+            raise InvalidParameterError(f"'angles' must be True or False. Got {self.angles!r}.")
+        refused = "fractional" if self.angles else "whole"
+        if self.ties == refused:
+            expected = [ties for ties in get_args(Ties) if ties != refused]
+            raise InvalidParameterError(
+                f"'ties' must be one of {expected} where angles={self.angles}. Got {self.ties!r}."
+            )
         # Equal settings are to be equal as JSON too: it is the key of the cache, and on cards.
-        for name, kind in {"cutoff": float, "max_neighbors": int, "tolerance": float}.items():
+        for name, kind in {"cutoff": float, "max_neighbors": int, "tolerance": float, "angles": bool}.items():
             object.__setattr__(self, name, kind(getattr(self, name)))
 
     @property
@@ -66,8 +81,14 @@ class GraphSettings:
         return self.cutoff + 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values."""
-        return asdict(self)
+        """Return the settings as plain JSON values; ``angles`` only where there are any.
+
+        So graphs without angles keep the cards and cache keys that they had before there were angles.
+        """
+        values = asdict(self)
+        if not self.angles:
+            del values["angles"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GraphSettings:
@@ -76,9 +97,10 @@ class GraphSettings:
         for name in values:
             if name not in names:
                 raise InvalidParameterError(suggest(name, names, what="graph setting"))
-        missing = [name for name in names if name not in values]
+        stated = [name for name in names if name != "angles"]
+        missing = [name for name in stated if name not in values]
         if missing:
-            raise InvalidParameterError(f"Graph settings lack {missing}; a card states all of {names}.")
+            raise InvalidParameterError(f"Graph settings lack {missing}; a card states all of {stated}.")
         return cls(**values)
 
 
