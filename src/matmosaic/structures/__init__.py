@@ -2,13 +2,16 @@
 
 from matmosaic.structures.arrays import StructureArrays, structure_arrays, structure_hash
 from matmosaic.structures.gate import as_structures, describe_row, to_object_array, usable_structures
-from matmosaic.structures.overlaps import Overlap, overlap, reduced_composition
+from matmosaic.structures.matching import Matcher, group_structures, reduced_composition
+from matmosaic.structures.overlaps import Overlap, overlap
 
 __all__ = [
+    "Matcher",
     "Overlap",
     "StructureArrays",
     "as_structures",
     "describe_row",
+    "group_structures",
     "overlap",
     "reduced_composition",
     "structure_arrays",

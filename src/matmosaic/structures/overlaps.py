@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from math import gcd
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from matmosaic.structures.arrays import StructureArrays, structure_arrays, structure_hash
+from matmosaic.structures.arrays import structure_arrays
 from matmosaic.structures.gate import as_structures
-
-if TYPE_CHECKING:
-    from pymatgen.core import Molecule, Structure
-
-Composition: TypeAlias = tuple[tuple[int, int], ...]
+from matmosaic.structures.matching import Matcher, group_structures, reduced_composition
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +19,7 @@ class Overlap:
     Attributes
     ----------
     by_structure : ndarray of bool, shape (n_structures,)
-        Rows that occur in the other set with the same numbers, by `structure_hash`.
+        Rows whose crystal occurs in the other set.
     by_composition : ndarray of bool, shape (n_structures,)
         Rows whose reduced composition occurs there; all of ``by_structure`` are among them.
     """
@@ -41,12 +35,10 @@ class Overlap:
         )
 
 
-def overlap(X: Any, other: Any) -> Overlap:
-    """Return which structures of ``X`` occur in another set, as they are and by composition.
+def overlap(X: Any, other: Any, *, matcher: Matcher | None = None) -> Overlap:
+    """Return which structures of ``X`` occur in another set, as crystals and by composition.
 
-    Use it before a test: what a network was pre-trained on must not be what it is tested on. The comparison
-    by structure is exact, so the same crystal in another cell, or relaxed by another code, is found by its
-    composition alone.
+    Use it before a test: what a network was pre-trained on must not be what it is tested on.
 
     Parameters
     ----------
@@ -54,6 +46,10 @@ def overlap(X: Any, other: Any) -> Overlap:
         As `as_structures` takes them.
     other : structures
         The other set, likewise.
+    matcher : Matcher, optional
+        Such as ``pymatgen.analysis.structure_matcher.StructureMatcher()``, which finds a crystal again in
+        another cell or relaxed by another method. Without it structures must agree in every number, so
+        that between data sets of different origin hardly any is found: compare ``by_composition`` then.
 
     Returns
     -------
@@ -73,41 +69,13 @@ def overlap(X: Any, other: Any) -> Overlap:
     >>> found.by_structure.tolist(), found.by_composition.tolist()
     ([True, False], [True, True])
     """
-    rows, others = (list(map(structure_arrays, as_structures(one))) for one in (X, other))
-    return Overlap(
-        _occurs(map(structure_hash, rows), map(structure_hash, others)),
-        _occurs(map(reduced_composition, rows), map(reduced_composition, others)),
-    )
-
-
-def reduced_composition(structure: Structure | Molecule | StructureArrays) -> Composition:
-    """Return the elements of a structure and how many of each there are in a formula unit.
-
-    Parameters
-    ----------
-    structure : pymatgen Structure or Molecule, or StructureArrays
-        A structure that has passed `as_structures`, or its arrays.
-
-    Returns
-    -------
-    tuple of (int, int)
-        Atomic numbers, rising, and the smallest whole numbers of atoms in their ratio.
-
-    Examples
-    --------
-    >>> from pymatgen.core import Lattice, Structure
-    >>> rock_salt = Structure.from_spacegroup(
-    ...     "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-    ... )
-    >>> reduced_composition(rock_salt)
-    ((11, 1), (17, 1))
-    """
-    arrays = structure if isinstance(structure, StructureArrays) else structure_arrays(structure)
-    numbers, counts = np.unique(arrays.numbers, return_counts=True)
-    unit = gcd(*counts.tolist())
-    return tuple(zip(numbers.tolist(), (counts // unit).tolist(), strict=True))
-
-
-def _occurs(keys: Iterable[Any], others: Iterable[Any]) -> np.ndarray:
-    known = set(others)
-    return np.array([key in known for key in keys], dtype=bool)
+    rows, others = ([structure_arrays(one) for one in as_structures(each)] for each in (X, other))
+    compositions = [reduced_composition(one) for one in rows]
+    shared = {reduced_composition(one) for one in others}.intersection(compositions)
+    by_composition = np.array([one in shared for one in compositions])
+    candidates = [one for one in others if reduced_composition(one) in shared]
+    asked = [rows[row] for row in np.flatnonzero(by_composition)]
+    groups = group_structures([*candidates, *asked], matcher=matcher)
+    by_structure = np.zeros(len(rows), dtype=bool)
+    by_structure[by_composition] = np.isin(groups[len(candidates) :], groups[: len(candidates)])
+    return Overlap(by_structure, by_composition)
