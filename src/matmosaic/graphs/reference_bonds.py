@@ -37,7 +37,8 @@ def find_reference_bonds(structures: Sequence[StructureArrays], settings: GraphS
     Parameters
     ----------
     structures : sequence of StructureArrays
-        Positions and lattices in Å; periodic along all three lattice vectors.
+        Periodic along all three lattice vectors. The reference starts from fractional coordinates; where a
+        structure lacks them they are computed from its positions, and rounding may cut a shell elsewhere.
     settings : GraphSettings
         Cutoff in Å and number of neighbours; the tolerance has no meaning here.
 
