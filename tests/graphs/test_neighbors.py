@@ -103,7 +103,7 @@ def test_thinning_never_changes_the_result(monkeypatch, every_crystal, water, ti
     settings = GraphSettings(ties=ties, max_neighbors=max_neighbors)
     thinned = find_bonds(rows, settings)
     monkeypatch.setattr(
-        module, "_nearest_candidates", lambda center, neighbor, distance, *_: (center, neighbor, distance)
+        module, "enough_radius", lambda center, distance, n_atoms, _: np.full(n_atoms, np.inf)
     )
     full = find_bonds(rows, settings)
     for name in ("center", "neighbor", "distance", "weight", "isolated"):
@@ -112,9 +112,9 @@ def test_thinning_never_changes_the_result(monkeypatch, every_crystal, water, ti
 
 def test_thinning_drops_most_candidates(Cu):
     rows = [structure_arrays(Cu)]
-    candidates = module._search(rows, 8.0)
-    thinned = module._nearest_candidates(*candidates, 1, GraphSettings())
-    assert len(thinned[0]) < len(candidates[0]) / 5
+    center, _, _, distance = module.search(rows, 8.0)
+    radius = module.enough_radius(center, distance, 1, GraphSettings())
+    assert np.mean(distance <= radius[center]) < 1 / 5
 
 
 def test_structures_do_not_meet(every_crystal):

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from matmosaic.exceptions import IsolatedAtomWarning
+from matmosaic.graphs.angle_graphs import angle_graphs
 from matmosaic.graphs.cache import open_cache
 from matmosaic.graphs.compression import Classes, compress, equalise_distances, refine
-from matmosaic.graphs.crystal_graph import CrystalGraph
+from matmosaic.graphs.crystal_graph import CrystalGraph, split_graphs
 from matmosaic.graphs.neighbors import Bonds, find_bonds
 from matmosaic.graphs.settings import GraphSettings
 from matmosaic.structures import (
@@ -159,6 +160,8 @@ def build_chunk(
     counts = np.array([one.n_atoms for one in arrays])
     structure = np.repeat(np.arange(len(arrays)), counts)
     numbers = np.concatenate([one.numbers for one in arrays])
+    if settings.angles:
+        return angle_graphs(arrays, structure, numbers, settings, compressed=compressed)
     bonds = find_bonds(arrays, settings)
     isolated = np.bincount(structure[bonds.isolated], minlength=len(arrays))
     group, distance = equalise_distances(
@@ -176,30 +179,13 @@ def build_chunk(
             distance,
             bonds.weight,
         )
-    return _split(structure[kept.atom], numbers[kept.atom], kept, isolated)
-
-
-def _split(
-    structure: np.ndarray, numbers: np.ndarray, kept: Classes, isolated: np.ndarray
-) -> list[CrystalGraph]:
-    """Cut the arrays of a chunk into one graph per structure."""
-    rows = np.arange(len(isolated) + 1)
-    atoms = np.searchsorted(structure, rows)
-    bonds = np.searchsorted(structure[kept.center], rows)
-    edge_index = np.stack([kept.neighbor, kept.center])
-    graphs = []
-    for row, (a, b, c, d) in enumerate(zip(atoms[:-1], atoms[1:], bonds[:-1], bonds[1:], strict=True)):
-        graphs.append(
-            CrystalGraph(
-                numbers=numbers[a:b].copy(),
-                atom_weight=kept.atom_weight[a:b].copy(),
-                edge_index=edge_index[:, c:d] - a,
-                distance=kept.distance[c:d].copy(),
-                bond_weight=kept.weight[c:d].copy(),
-                n_isolated=isolated[row : row + 1].copy(),
-            )
-        )
-    return graphs
+    atoms = {"numbers": numbers[kept.atom], "atom_weight": kept.atom_weight}
+    links = {
+        "edge_index": np.stack([kept.neighbor, kept.center]),
+        "distance": kept.distance,
+        "bond_weight": kept.weight,
+    }
+    return split_graphs(structure[kept.atom], isolated, atoms, links)
 
 
 def _warn_isolated(rows: list[Any], graphs: list[CrystalGraph], settings: GraphSettings) -> None:
@@ -207,9 +193,12 @@ def _warn_isolated(rows: list[Any], graphs: list[CrystalGraph], settings: GraphS
     if bad:
         named = ", ".join(describe_row(index, rows[index]) for index in bad[:ROWS_NAMED])
         more = f" and {len(bad) - ROWS_NAMED} more" if len(bad) > ROWS_NAMED else ""
+        what = f"Their bonds were padded at {settings.padding_distance:g} Å"
+        if settings.angles:
+            what = "They have no bonds and no angles, and only their elements count"
         warnings.warn(
-            f"{named}{more}: atoms without a neighbour within {settings.cutoff:g} Å. Their bonds were padded "
-            f"at {settings.padding_distance:g} Å; check the structures, or raise the graph setting 'cutoff'.",
+            f"{named}{more}: atoms without a neighbour within {settings.cutoff:g} Å. {what}; check the "
+            "structures, or raise the graph setting 'cutoff'.",
             IsolatedAtomWarning,
             stacklevel=3,
         )

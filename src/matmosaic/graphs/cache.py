@@ -142,7 +142,7 @@ class DiskCache:
         """Add graphs; those that another process added meanwhile stay as they are."""
         from safetensors.numpy import save
 
-        rows = [(key, save(graph._asdict())) for key, graph in graphs.items()]
+        rows = [(key, save(graph.arrays())) for key, graph in graphs.items()]
         with self._connect() as connection:
             connection.executemany("INSERT OR IGNORE INTO graphs VALUES (?, ?)", rows)
 

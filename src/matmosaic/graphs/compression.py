@@ -114,14 +114,14 @@ def refine(structure: np.ndarray, numbers: np.ndarray, bonds: Bonds, group: np.n
         Class numbers; no two structures share one.
     """
     # Weights are ratios of small integers: six decimals tell them apart and forgive rounding.
-    shape = _mix(group.astype(np.uint64), np.rint(bonds.weight * 1e6).astype(np.uint64))
+    shape = mix(group.astype(np.uint64), np.rint(bonds.weight * 1e6).astype(np.uint64))
     first_bond = np.flatnonzero(np.diff(bonds.center, prepend=-1))
-    color = _mix(structure.astype(np.uint64), numbers.astype(np.uint64))
-    classes = _enumerate(color)
+    color = mix(structure.astype(np.uint64), numbers.astype(np.uint64))
+    classes = enumerate_colors(color)
     while True:
-        around = np.add.reduceat(_mix(shape, color[bonds.neighbor]), first_bond)
-        color = _mix(color, around)
-        refined = _enumerate(color)
+        around = np.add.reduceat(mix(shape, color[bonds.neighbor]), first_bond)
+        color = mix(color, around)
+        refined = enumerate_colors(color)
         if refined.max() == classes.max():
             return refined
         classes = refined
@@ -170,19 +170,19 @@ def compress(numbers: np.ndarray, bonds: Bonds, group: np.ndarray, classes: np.n
     )
 
 
-def _enumerate(color: np.ndarray) -> np.ndarray:
+def enumerate_colors(color: np.ndarray) -> np.ndarray:
     """Return the number of each colour among the distinct ones, from 0."""
     return np.unique(color, return_inverse=True)[1]
 
 
-def _mix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def mix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Hash pairs of 64-bit integers (two rounds of the SplitMix64 finaliser)."""
     with np.errstate(over="ignore"):
-        return _scramble(_scramble(left + np.uint64(0x9E3779B97F4A7C15)) + right)
+        return scramble(scramble(left + np.uint64(0x9E3779B97F4A7C15)) + right)
 
 
-def _scramble(value: np.ndarray) -> np.ndarray:
-    """Finaliser of SplitMix64 (Steele, Lea, Flood, 2014, DOI 10.1145/2714064.2660195)."""
+def scramble(value: np.ndarray) -> np.ndarray:
+    """Hash 64-bit integers, by the finaliser of SplitMix64 (Steele, Lea, Flood, 2014, DOI 10.1145/2714064.2660195)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from matmosaic.graphs.neighbors import enough_radius, search
+from matmosaic.graphs.settings import GraphSettings
+from matmosaic.structures import StructureArrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +33,78 @@ class MutualBonds:
     vector: np.ndarray
     reverse: np.ndarray
     isolated: np.ndarray
+
+
+def find_mutual_bonds(structures: Sequence[StructureArrays], settings: GraphSettings) -> MutualBonds:
+    """Return the bonds to the nearest neighbours, whole shells of them, of all structures.
+
+    A bond is there if it is among the nearest of either of its atoms. An atom with fewer than
+    ``max_neighbors`` neighbours inside the cutoff is bonded to all of them.
+
+    Parameters
+    ----------
+    structures : sequence of StructureArrays
+        Positions and lattices in Å.
+    settings : GraphSettings
+        Cutoff, number of neighbours and tolerance.
+
+    Returns
+    -------
+    MutualBonds
+        Sorted by centre, then by length.
+    """
+    counts = np.array([structure.n_atoms for structure in structures], dtype=np.int64)
+    n_atoms = int(counts.sum())
+    center, neighbor, images, distance = search(structures, settings.cutoff)
+    radius = enough_radius(center, distance, n_atoms, settings)
+    kept = np.flatnonzero(distance <= np.maximum(radius[center], radius[neighbor]) + settings.tolerance)
+    # Sorted by centre and distance, so that an atom's last place can be read off.
+    kept = kept[np.lexsort((distance[kept], center[kept]))]
+    center, neighbor, distance = center[kept], neighbor[kept], distance[kept]
+    last = _last_place(center, distance, n_atoms, settings.max_neighbors)
+    near = distance <= np.maximum(last[center], last[neighbor]) + settings.tolerance
+    kept, center, neighbor = kept[near], center[near], neighbor[near]
+    image = np.concatenate(images)[kept]
+    vector = _vectors(structures, counts, center, neighbor, image)
+    reverse = _reverse(center, neighbor, np.rint(image).astype(np.int64))
+    isolated = np.bincount(center, minlength=n_atoms) == 0
+    return MutualBonds(center, neighbor, vector, reverse, isolated)
+
+
+def _last_place(center: np.ndarray, distance: np.ndarray, n_atoms: int, n_places: int) -> np.ndarray:
+    """Return how far the last of the nearest neighbours of each atom is, infinite where there are too few."""
+    counts = np.bincount(center, minlength=n_atoms)
+    start = np.cumsum(counts) - counts
+    full = counts >= n_places
+    last = np.full(n_atoms, np.inf)
+    last[full] = distance[start[full] + n_places - 1]
+    return last
+
+
+def _vectors(
+    structures: Sequence[StructureArrays],
+    counts: np.ndarray,
+    center: np.ndarray,
+    neighbor: np.ndarray,
+    image: np.ndarray,
+) -> np.ndarray:
+    """Return position of the centre minus that of the neighbour's image, in Å."""
+    positions = np.concatenate([structure.positions for structure in structures])
+    lattices = np.stack([structure.lattice for structure in structures])
+    owner = np.repeat(np.arange(len(counts)), counts)[center]
+    shift = np.einsum("bi,bij->bj", image, lattices[owner])
+    return positions[center] - positions[neighbor] - shift
+
+
+def _reverse(center: np.ndarray, neighbor: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Return the row of each bond's opposite; every bond has one."""
+    far = int(np.abs(image).max(initial=0))
+    n_atoms = int(center.max(initial=0)) + 1
+    # Atoms and cells as digits of one number, which sorts fast.
+    base = 2 * far + 1
+    digits = np.array([base * base, base, 1])
+    forward = np.argsort((center * n_atoms + neighbor) * base**3 + (far + image) @ digits)
+    backward = np.argsort((neighbor * n_atoms + center) * base**3 + (far - image) @ digits)
+    reverse = np.empty(len(center), dtype=np.int64)
+    reverse[backward] = forward
+    return reverse

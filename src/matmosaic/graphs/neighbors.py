@@ -61,8 +61,10 @@ def find_bonds(structures: Sequence[StructureArrays], settings: GraphSettings) -
     """
     counts = np.array([structure.n_atoms for structure in structures], dtype=np.int64)
     first_atom = np.repeat(np.cumsum(counts) - counts, counts)
-    candidates = _search(structures, settings.cutoff)
-    candidates = _nearest_candidates(*candidates, len(first_atom), settings)
+    center, neighbor, _, distance = search(structures, settings.cutoff)
+    # The tolerance keeps a shell whole that straddles the radius.
+    near = distance <= enough_radius(center, distance, len(first_atom), settings)[center] + settings.tolerance
+    candidates = center[near], neighbor[near], distance[near]
     center, neighbor, distance, weight = _choose(*candidates, len(first_atom), settings)
     found = np.bincount(center, minlength=len(first_atom))
     places = np.bincount(center, weights=weight, minlength=len(first_atom))
@@ -78,17 +80,34 @@ def find_bonds(structures: Sequence[StructureArrays], settings: GraphSettings) -
     return Bonds(center, neighbor, distance, weight, isolated=found == 0)
 
 
-def _search(
+def search(
     structures: Sequence[StructureArrays], cutoff: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return centre, neighbour and distance of all pairs within the cutoff."""
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray]:
+    """Return all pairs of atoms within the cutoff.
+
+    Parameters
+    ----------
+    structures : sequence of StructureArrays
+        Positions and lattices in Å.
+    cutoff : float
+        Largest distance in Å.
+
+    Returns
+    -------
+    center, neighbor : ndarray of int64, shape (n_pairs,)
+        Atom numbers counted over all structures.
+    images : list of ndarray of float64, shape (n_pairs of one structure, 3)
+        The cell of each neighbour, in lattice vectors; left apart because few callers read them.
+    distance : ndarray of float64, shape (n_pairs,)
+        In Å.
+    """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
-    centers, neighbors, distances = [], [], []
+    centers, neighbors, images, distances = [], [], [], []
     offset = 0
     for structure in structures:
         periodic = bool(structure.pbc.any())
-        center, neighbor, _, distance = find_points_in_spheres(
+        center, neighbor, image, distance = find_points_in_spheres(
             structure.positions,
             structure.positions,
             r=cutoff,
@@ -96,27 +115,41 @@ def _search(
             lattice=structure.lattice if periodic else np.eye(3),
             tol=SELF_DISTANCE,
         )
+        other = (center != neighbor) | (distance > SELF_DISTANCE)
+        if not other.all():
+            center, neighbor, image, distance = center[other], neighbor[other], image[other], distance[other]
         centers.append(center + offset)
         neighbors.append(neighbor + offset)
+        images.append(image)
         distances.append(distance)
         offset += structure.n_atoms
-    center, neighbor, distance = np.concatenate(centers), np.concatenate(neighbors), np.concatenate(distances)
-    other = (center != neighbor) | (distance > SELF_DISTANCE)
-    return center[other], neighbor[other], distance[other]
+    return np.concatenate(centers), np.concatenate(neighbors), images, np.concatenate(distances)
 
 
-def _nearest_candidates(
-    center: np.ndarray, neighbor: np.ndarray, distance: np.ndarray, n_atoms: int, settings: GraphSettings
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Drop pairs that are certainly farther than an atom's last place; sorting is the costly step."""
+def enough_radius(
+    center: np.ndarray, distance: np.ndarray, n_atoms: int, settings: GraphSettings
+) -> np.ndarray:
+    """Return a radius in Å for each atom that surely holds its nearest neighbours; sorting is the costly step.
+
+    Parameters
+    ----------
+    center, distance : ndarray, shape (n_pairs,)
+        Of all pairs within the cutoff.
+    n_atoms : int
+        Number of atoms.
+    settings : GraphSettings
+        How many neighbours.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_atoms,)
+        Infinite where all neighbours are needed.
+    """
     n_radii = len(RADII) + 1
     level = np.searchsorted(RADII, distance)
     within = np.bincount(center * n_radii + level, minlength=n_atoms * n_radii).reshape(n_atoms, n_radii)
     enough = within.cumsum(axis=1) >= settings.max_neighbors
-    radius = np.append(RADII, np.inf)[np.where(enough.any(axis=1), enough.argmax(axis=1), n_radii - 1)]
-    # The tolerance keeps a shell whole that straddles the radius.
-    near = distance <= radius[center] + settings.tolerance
-    return center[near], neighbor[near], distance[near]
+    return np.append(RADII, np.inf)[np.where(enough.any(axis=1), enough.argmax(axis=1), n_radii - 1)]
 
 
 def _choose(

@@ -16,6 +16,7 @@ from torch_geometric.data import Batch, Data
 from matmosaic.exceptions import DataFileError
 from matmosaic.graphs.build import build_graphs
 from matmosaic.graphs.crystal_graph import CrystalGraph
+from matmosaic.graphs.derived_angles import derive_angles
 from matmosaic.graphs.settings import GraphSettings
 
 if TYPE_CHECKING:
@@ -29,9 +30,16 @@ FIELD_LEVELS = {
     "edge_index": "bond",
     "distance": "bond",
     "bond_weight": "bond",
+    "vector": "bond",
     "edge_attr": "bond",
+    "angle_index": "angle",
+    "cosine": "angle",
+    "angle_weight": "angle",
+    "angle_attr": "angle",
     "u": "structure",
 }
+# Fields that hold row numbers of another level, counted within each structure.
+INDICES = {"edge_index": "atom", "angle_index": "bond"}
 FORMAT = "matmosaic.GraphTable/1"
 
 
@@ -45,11 +53,13 @@ class GraphTable:
     Parameters
     ----------
     pointers : mapping of str to LongTensor of shape (n_structures + 1,)
-        Row pointers of the levels ``"atom"`` and ``"bond"``.
+        Row pointers of the levels ``"atom"``, ``"bond"`` and, where compression kept angles, ``"angle"``.
     fields : mapping of str to Tensor
         ``z`` atomic numbers (n_atoms,), ``atom_weight`` (n_atoms,), ``edge_index`` (2, n_bonds)
         counted within each structure, ``distance`` in Å (n_bonds,), ``bond_weight`` (n_bonds,);
-        features ``x``, ``edge_attr`` and ``u`` once a trunk has been run.
+        with angles ``angle_index`` (2, n_angles), ``cosine`` and ``angle_weight`` (n_angles,), or, if
+        the graphs are not compressed, ``vector`` in Å (n_bonds, 3), of which each batch derives its
+        angles; features ``x``, ``edge_attr`` and ``u`` once a trunk has been run.
     settings : GraphSettings
         How the graphs were built.
     compressed : bool
@@ -120,11 +130,11 @@ class GraphTable:
         cls, graphs: Sequence[CrystalGraph], *, settings: GraphSettings, compressed: bool
     ) -> GraphTable:
         """Join graphs that are already built."""
+        dtype = torch.get_default_dtype()
         pointers = {
             "atom": _pointer(len(graph.numbers) for graph in graphs),
             "bond": _pointer(len(graph.distance) for graph in graphs),
         }
-        dtype = torch.get_default_dtype()
         fields = {
             "z": _joined([graph.numbers for graph in graphs]),
             "atom_weight": _joined([graph.atom_weight for graph in graphs]).to(dtype),
@@ -132,6 +142,13 @@ class GraphTable:
             "distance": _joined([graph.distance for graph in graphs]).to(dtype),
             "bond_weight": _joined([graph.bond_weight for graph in graphs]).to(dtype),
         }
+        if settings.angles and compressed:
+            pointers["angle"] = _pointer(len(graph.cosine) for graph in graphs)
+            fields["angle_index"] = _joined([graph.angle_index for graph in graphs], axis=1)
+            fields["cosine"] = _joined([graph.cosine for graph in graphs]).to(dtype)
+            fields["angle_weight"] = _joined([graph.angle_weight for graph in graphs]).to(dtype)
+        elif settings.angles:
+            fields["vector"] = _joined([graph.vector for graph in graphs]).to(dtype)
         return cls(pointers, fields, settings=settings, compressed=compressed)
 
     def __len__(self) -> int:
@@ -299,19 +316,26 @@ class Selection:
         """Return the part of a field's values, of as many rows as the table's, that is selected."""
         level = FIELD_LEVELS[name]
         index = self.rows if level == "structure" else self.taken[level].index
-        return values.index_select(values.dim() - 1 if name == "edge_index" else 0, index)
+        return values.index_select(values.dim() - 1 if name in INDICES else 0, index)
 
     def batch(self) -> Batch:
         """Return the selected graphs as a PyG batch."""
         fields = {name: self.gather(name, values) for name, values in self.table.fields.items()}
+        for name, level in INDICES.items():
+            if name in fields:
+                shift = self.taken[FIELD_LEVELS[name]].spread(self.taken[level].pointer[:-1])
+                fields[name] = fields[name] + shift
         atoms = self.taken["atom"]
-        if "edge_index" in fields:
-            fields["edge_index"] = fields["edge_index"] + self.taken["bond"].spread(atoms.pointer[:-1])
+        pointers = {level: one.pointer for level, one in self.taken.items()}
+        if "vector" in fields:
+            derived, first = derive_angles(fields["edge_index"], fields.pop("vector"), atoms.total)
+            fields |= derived
+            pointers["angle"] = first[pointers["bond"]]
         batch = Batch(_base_cls=Data, **fields)
         n_rows = len(self.rows)
         batch.batch = atoms.spread(torch.arange(n_rows, device=self.rows.device))
         batch.ptr = atoms.pointer
-        _describe(batch, {level: one.pointer for level, one in self.taken.items()}, n_rows)
+        _describe(batch, pointers, n_rows)
         return batch
 
 
@@ -338,7 +362,7 @@ def _describe(batch: Batch, pointers: Mapping[str, Tensor], n_rows: int) -> None
     slices, increments = {}, {}
     for name, level in FIELD_LEVELS.items():  # Also those that only a backbone's stages will add.
         slices[name] = pointers.get(level, structure)
-        increments[name] = pointers["atom"][:-1] if name == "edge_index" else zeros
+        increments[name] = pointers[INDICES[name]][:-1] if name in INDICES else zeros
     batch._num_graphs = n_rows
     batch._slice_dict = slices
     batch._inc_dict = increments
