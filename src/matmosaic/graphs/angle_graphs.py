@@ -15,6 +15,7 @@ from matmosaic.graphs.angles import (
 from matmosaic.graphs.compression import equalise_distances, mix
 from matmosaic.graphs.crystal_graph import CrystalGraph, split_graphs
 from matmosaic.graphs.mutual_bonds import MutualBonds, find_mutual_bonds
+from matmosaic.graphs.reference_bonds import find_reference_bonds
 from matmosaic.graphs.settings import GraphSettings
 from matmosaic.structures import StructureArrays
 
@@ -45,7 +46,8 @@ def angle_graphs(
     list of CrystalGraph
         One per structure.
     """
-    bonds = find_mutual_bonds(arrays, settings)
+    find = find_reference_bonds if settings.ties == "reference" else find_mutual_bonds
+    bonds = find(arrays, settings)
     isolated = np.bincount(structure[bonds.isolated], minlength=len(arrays))
     exact = np.sqrt(np.einsum("bx,bx->b", bonds.vector, bonds.vector))
     length, distance = equalise_distances(

@@ -182,7 +182,10 @@ def mix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def scramble(value: np.ndarray) -> np.ndarray:
-    """Hash 64-bit integers, by the finaliser of SplitMix64 (Steele, Lea, Flood, 2014, DOI 10.1145/2714064.2660195)."""
+    """Hash 64-bit integers.
+
+    The finaliser of SplitMix64 (Steele, Lea, Flood, 2014, DOI 10.1145/2714064.2660195).
+    """
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))

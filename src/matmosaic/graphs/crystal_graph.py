@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-
 NO_VECTORS, NO_INDICES, NO_VALUES = np.empty((0, 3)), np.empty((2, 0), dtype=np.int64), np.empty(0)
 
 

@@ -129,7 +129,9 @@ def search(
 def enough_radius(
     center: np.ndarray, distance: np.ndarray, n_atoms: int, settings: GraphSettings
 ) -> np.ndarray:
-    """Return a radius in Å for each atom that surely holds its nearest neighbours; sorting is the costly step.
+    """Return a radius in Å for each atom that surely holds its nearest neighbours.
+
+    What lies beyond need not be sorted, which is the costly step.
 
     Parameters
     ----------
