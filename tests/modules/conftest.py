@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from matmosaic.backbones import MLP
+from matmosaic.backbones import MLP, PropertyHeads
 from matmosaic.backbones.cgcnn import CGCNN
 from matmosaic.modules import ModuleCard, PretrainedModule
 
@@ -54,3 +54,26 @@ def headless(module):
 def _forget_verified(monkeypatch):
     """Each test loads as the first in its process."""
     monkeypatch.setattr("matmosaic.modules.module._verified", set())
+
+
+@pytest.fixture(scope="session")
+def several():
+    """Tiny random CGCNN with heads for a volume and a bulk modulus, and golden outputs."""
+    torch.manual_seed(0)
+    heads = PropertyHeads([MLP(4, widths=(3,)) for _ in range(2)])
+    properties = [
+        {
+            "name": name,
+            "unit": unit,
+            "target_transform": {"name": transform, "mean": mean, "std": std, "right_skewed": False},
+        }
+        for name, unit, transform, mean, std in [
+            ("volume", "angstrom^3/atom", "identity", 10.0, 2.0),
+            ("bulk modulus", "GPa", "log10", 2.0, 0.5),
+        ]
+    ]
+    one = make_module("two")
+    card = replace(one.card, head=heads.options(), properties=properties, sha256=None, golden=[])
+    weights = {key: value for key, value in one.weights.items() if key.startswith("backbone.")}
+    weights |= {f"head.{key}": value for key, value in heads.state_dict().items()}
+    return PretrainedModule(card, weights).with_golden()

@@ -8,7 +8,7 @@ import pytest
 
 from matmosaic.exceptions import InvalidParameterError, ModuleFormatError
 from matmosaic.modules import ModuleCard
-from matmosaic.modules._card_schema import SCHEMA_FILE, card_schema, schema_text
+from matmosaic.modules._card_schema import OPTIONAL, SCHEMA_FILE, card_schema, schema_text
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_json_round_trip(card):
 
 def test_each_field_has_a_line_of_its_own(card):
     lines = card.to_json().splitlines()
-    assert len(lines) == len(fields(ModuleCard)) + 2
+    assert len(lines) == len(fields(ModuleCard)) + 2 - len(OPTIONAL)
 
 
 def test_constructor_copies_and_takes_numpy(card):
@@ -77,6 +77,48 @@ def test_std_must_be_positive(card):
         ModuleCard.from_dict(changed(card, target_transform=transform))
 
 
+PROPERTIES = [
+    {
+        "name": name,
+        "unit": unit,
+        "target_transform": {"name": "identity", "mean": mean, "std": 2.0, "right_skewed": False},
+    }
+    for name, unit, mean in [("volume", "angstrom^3/atom", 10.0), ("bulk modulus", "GPa", 100.0)]
+]
+
+
+def test_several_properties(card):
+    several = ModuleCard.from_dict(changed(card, properties=PROPERTIES))
+    assert several.outputs == several.properties == PROPERTIES
+    assert ModuleCard.from_json(several.to_json()) == several
+    several.outputs[0]["target_transform"]["mean"] = 0.0
+    assert several.outputs == PROPERTIES
+
+
+def test_one_property_is_written_as_ever(card):
+    assert "properties" not in card.to_dict()
+    assert card.outputs == [
+        {"name": card.target, "unit": card.unit, "target_transform": card.target_transform}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("properties", "values", "message"),
+    [
+        ([PROPERTIES[0], PROPERTIES[0]], {}, r"all 'properties' need names, all different"),
+        ([{**PROPERTIES[0], "name": ""}], {}, r"all 'properties' need names, all different"),
+        ([{**PROPERTIES[0], "mean": 1.0}], {}, r"field 'properties\[0\]': Unknown field 'mean'"),
+        ([{"name": "volume", "unit": "1"}], {}, r"lacks the fields \['target_transform'\]"),
+        (PROPERTIES, {"head": None}, "'head' must describe heads of one output each. Got None"),
+        (PROPERTIES, {"head": {"n_in": 4, "n_out": 2}}, "'head' must describe heads of one output each"),
+    ],
+    ids=["same name", "no name", "unknown field", "missing field", "no head", "wide head"],
+)
+def test_properties_that_make_no_sense(card, properties, values, message):
+    with pytest.raises(ModuleFormatError, match=message):
+        ModuleCard.from_dict(changed(card, properties=properties, **values))
+
+
 def test_missing_field_is_named(card):
     values = card.to_dict()
     del values["license_weights"]
@@ -118,8 +160,9 @@ def test_schema_file_is_up_to_date():
 
 
 def test_schema_has_the_fields_of_the_card():
-    assert list(card_schema()["properties"]) == [field.name for field in fields(ModuleCard)]
-    assert card_schema()["required"] == [field.name for field in fields(ModuleCard)]
+    names = [field.name for field in fields(ModuleCard)]
+    assert list(card_schema()["properties"]) == names
+    assert card_schema()["required"] == [name for name in names if name not in OPTIONAL]
 
 
 def test_card_text_is_plain_json(card):

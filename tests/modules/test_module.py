@@ -345,3 +345,35 @@ def test_double_precision_computes_in_double_precision(module, NaCl):
 def test_bundled_backbone_is_what_the_entry_point_names(module):
     assert type(module.build_backbone()) is CGCNN
     assert ModuleCard.from_json(module.card.to_json()).backbone == "cgcnn"
+
+
+# --- several properties --------------------------------------------------------------------------------
+
+
+def test_each_property_has_its_head_and_unit(several, NaCl, Cu):
+    predicted = several.predict([NaCl, Cu])
+    features = torch.from_numpy(several.features([NaCl, Cu]))
+    volume, modulus = (head(features).detach().double().numpy()[:, 0] for head in several.build_head())
+    np.testing.assert_allclose(predicted, np.stack([2 * volume + 10, 10 ** (0.5 * modulus + 2)], axis=1))
+
+
+def test_module_of_several_properties_is_loaded_as_it_was_saved(several, NaCl, tmp_path):
+    several.save(tmp_path / "two")
+    loaded = PretrainedModule.load(tmp_path / "two")
+    assert loaded == several
+    assert loaded.verify() < 1e-5
+    np.testing.assert_array_equal(loaded.predict([NaCl]), several.predict([NaCl]))
+
+
+@pytest.mark.parametrize("change", [lambda values: values[:1], lambda values: [values[0], 1.01 * values[1]]])
+def test_golden_outputs_hold_every_property(several, change):
+    golden = copy.deepcopy(several.card.golden)
+    golden[0]["prediction"] = change(golden[0]["prediction"])
+    with pytest.raises(CorruptModuleError, match="golden outputs"):
+        PretrainedModule(replace(several.card, golden=golden), several.weights).verify()
+
+
+def test_properties_without_their_heads_are_refused(several):
+    weights = {key: value for key, value in several.weights.items() if not key.startswith("head.heads.1.")}
+    with pytest.raises(ArchitectureMismatchError, match=r"- heads.1.layers.0.weight 3 x 4 is missing"):
+        with_weights(several, weights).build_head()

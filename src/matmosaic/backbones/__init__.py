@@ -2,6 +2,7 @@
 
 from matmosaic.backbones.base import Backbone, replace
 from matmosaic.backbones.freezing import trunk_depth, unfreeze
+from matmosaic.backbones.heads import PropertyHeads
 from matmosaic.backbones.layers import MLP, GaussianExpansion, WeightedBatchNorm, weighted_mean, weighted_sum
 from matmosaic.backbones.trunk import make_table, structure_features, trunk_table
 
@@ -9,6 +10,7 @@ __all__ = [
     "MLP",
     "Backbone",
     "GaussianExpansion",
+    "PropertyHeads",
     "WeightedBatchNorm",
     "make_table",
     "replace",

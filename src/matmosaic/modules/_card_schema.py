@@ -21,10 +21,14 @@ FORMAT_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("card.schema.json")
 
 
+#: Fields that a card may leave out: those of the few modules that need them.
+OPTIONAL = ("properties",)
+
+
 def record(**properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of an object with exactly these fields."""
-    names = list(properties)
-    return {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
+    """Return the schema of an object with these fields and no others; all but OPTIONAL must be there."""
+    required = [name for name in properties if name not in OPTIONAL]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def array(items: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,6 +47,15 @@ OBJECT = {"type": "object"}
 SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _CRYSTAL = record(lattice=array(array(NUMBER)), species=array(TEXT), frac_coords=array(array(NUMBER)))
 
+# A number per property where there are several.
+_PREDICTION = {"type": ["number", "array", "null"], "items": NUMBER}
+_TRANSFORM = record(
+    name={"type": "string", "enum": sorted(TRANSFORMS)},
+    mean=NUMBER,
+    std={"type": "number", "exclusiveMinimum": 0},
+    right_skewed={"type": "boolean"},
+)
+
 _CARD = record(
     name={"type": "string", "pattern": NAME_PATTERN},
     version=TEXT,
@@ -55,12 +68,8 @@ _CARD = record(
     head=nullable(OBJECT),
     target=TEXT,
     unit=TEXT,
-    target_transform=record(
-        name={"type": "string", "enum": sorted(TRANSFORMS)},
-        mean=NUMBER,
-        std={"type": "number", "exclusiveMinimum": 0},
-        right_skewed={"type": "boolean"},
-    ),
+    target_transform=_TRANSFORM,
+    properties=array(record(name=TEXT, unit=TEXT, target_transform=_TRANSFORM)),
     n_train=nullable({"type": "integer", "minimum": 0}),
     dataset=record(name=nullable(TEXT), doi=nullable(TEXT)),
     metrics=array(record(name=TEXT, value=NUMBER, unit=TEXT, split=TEXT)),
@@ -69,7 +78,7 @@ _CARD = record(
     references=array(TEXT),
     sha256=nullable(SHA256),
     format_version={"type": "integer", "const": FORMAT_VERSION},
-    golden=array(record(structure=_CRYSTAL, features=array(NUMBER), prediction=nullable(NUMBER))),
+    golden=array(record(structure=_CRYSTAL, features=array(NUMBER), prediction=_PREDICTION)),
     fingerprints=array(TEXT),
     created_with=TEXT,
 )

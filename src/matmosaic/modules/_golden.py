@@ -87,45 +87,48 @@ def to_compact(structures: Any) -> list[dict[str, Any]]:
     ]
 
 
-def record(crystal: Mapping[str, Any], features: ArrayLike, prediction: float | None) -> dict[str, Any]:
+def record(
+    crystal: Mapping[str, Any], features: ArrayLike, prediction: float | list[float] | None
+) -> dict[str, Any]:
     """Return one golden record of a card."""
-    rounded = [_round(value) for value in np.asarray(features, dtype=float)]
     return {
         "structure": dict(crystal),
-        "features": rounded,
+        "features": _round(np.asarray(features, dtype=float).tolist()),
         "prediction": None if prediction is None else _round(prediction),
     }
 
 
-def deviation(expected: Mapping[str, Any], got: Mapping[str, Any], *, scale: float) -> float:
+def deviation(expected: Mapping[str, Any], got: Mapping[str, Any], *, scale: ArrayLike) -> float:
     """Return the largest deviation between two golden records, relative to their scale.
 
     Parameters
     ----------
     expected, got : mapping
         Golden records of one crystal.
-    scale : float
-        Standard deviation of the target, in its unit, below which predictions count as near zero.
+    scale : float, or array-like of shape (n_properties,)
+        Standard deviation of each target, in its unit, below which predictions count as near zero.
 
     Returns
     -------
     float
         Dimensionless; infinite if the records differ in shape or hold NaN.
     """
-    old, new = np.asarray(expected["features"]), np.asarray(got["features"])
-    if old.shape != new.shape or (expected["prediction"] is None) != (got["prediction"] is None):
+    old, new = (np.array(one["features"], dtype=float) for one in (expected, got))
+    if np.shape(expected["prediction"]) != np.shape(got["prediction"]) or old.shape != new.shape:
         return float("inf")
-    largest = _relative(old, new, scale=1e-3)
-    if expected["prediction"] is not None:
-        largest = max(largest, _relative(expected["prediction"], got["prediction"], scale=scale))
-    return largest
+    largest = _relative(old, new, scale=max(np.abs(old).max(initial=0.0), 1e-3))
+    if expected["prediction"] is None and got["prediction"] is None:
+        return largest
+    # A prediction that only one of them has is NaN for the other.
+    old, new = (np.array(one["prediction"], dtype=float) for one in (expected, got))
+    return max(largest, _relative(old, new, scale=np.maximum(np.abs(old), scale)))
 
 
-def _relative(old: ArrayLike, new: ArrayLike, *, scale: float) -> float:
-    old, new = np.asarray(old, dtype=float), np.asarray(new, dtype=float)
-    difference = np.abs(new - old).max(initial=0.0) / max(np.abs(old).max(initial=0.0), scale)
+def _relative(old: np.ndarray, new: np.ndarray, *, scale: ArrayLike) -> float:
+    difference = (np.abs(new - old) / scale).max(initial=0.0)
     return float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf))
 
 
-def _round(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
+def _round(value: Any) -> Any:
+    """Return a number, or each number of a list, with the digits that are kept."""
+    return [_round(one) for one in value] if isinstance(value, list) else float(f"{value:.{_DIGITS}g}")

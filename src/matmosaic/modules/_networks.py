@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from matmosaic import plugins
-from matmosaic.backbones import MLP
+from matmosaic.backbones import MLP, PropertyHeads
 from matmosaic.exceptions import ArchitectureMismatchError, InvalidParameterError, ModuleFormatError
 from matmosaic.graphs import GraphSettings
 from matmosaic.modules._weights import fill, part
@@ -35,12 +35,17 @@ def build_backbone(card: ModuleCard, weights: Mapping[str, Tensor]) -> Backbone:
     return backbone.eval()
 
 
-def build_head(card: ModuleCard, weights: Mapping[str, Tensor]) -> MLP | None:
-    """Return the head of a card with its weights, in evaluation mode, or None."""
+def build_head(card: ModuleCard, weights: Mapping[str, Tensor]) -> MLP | PropertyHeads | None:
+    """Return the head of a card, or its heads, with the weights, in evaluation mode, or None."""
     if card.head is None:
         return None
+    head: MLP | PropertyHeads
     with _building(card, "'head'"):
-        head = MLP(**card.head)
+        head = (
+            PropertyHeads([MLP(**card.head) for _ in card.properties])
+            if card.properties
+            else MLP(**card.head)
+        )
     fill(head, part(weights, "head."), what=f"The head of module {card.name!r}, built with {card.head},")
     return head.eval()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from matmosaic._version import __version__
 from matmosaic.exceptions import ModuleFormatError
-from matmosaic.modules._card_schema import FORMAT_VERSION, card_schema
+from matmosaic.modules._card_schema import FORMAT_VERSION, OPTIONAL, card_schema
 from matmosaic.modules._schema import check
 from matmosaic.modules.names import check_module_name
 
@@ -72,13 +72,18 @@ class ModuleCard:
     base: str | None = None
     """sha256 of the weights that training started from."""
     head: dict[str, Any] | None = None
-    """Constructor arguments of the :class:`~matmosaic.backbones.MLP` that predicts from features."""
+    """Constructor arguments of the :class:`~matmosaic.backbones.MLP` that predicts from features; of each
+    such head where there are several properties."""
     target: str
-    """What the head predicts, such as ``"formation energy"``."""
+    """What the head predicts, such as ``"formation energy"``; of several properties all names."""
     unit: str
-    """Unit of the target, such as ``"eV/atom"``."""
+    """Unit of the target, such as ``"eV/atom"``; of several properties all units."""
     target_transform: dict[str, Any] = field(default_factory=_unscaled)
-    """``name``, ``mean``, ``std`` of the transform to the learnt scale, and ``right_skewed``."""
+    """``name``, ``mean``, ``std`` of the transform to the learnt scale, and ``right_skewed``; not used
+    where there are several properties."""
+    properties: list[dict[str, Any]] = field(default_factory=list)
+    """``name``, ``unit`` and ``target_transform`` of each property of a module that has a head, of the shape
+    ``head``, for each of several; empty, and left out of the file, for a module of one."""
     n_train: int | None = None
     """Number of structures trained on."""
     dataset: dict[str, str | None] = field(default_factory=_no_dataset)
@@ -108,14 +113,35 @@ class ModuleCard:
             object.__setattr__(self, item.name, _plain(getattr(self, item.name)))
         check(self.to_dict(), card_schema(), f"The card of module {self.name!r}")
         check_module_name(self.name)
+        self._check_properties()
 
     def __hash__(self) -> int:
         """Hash the card's text, its values being unhashable."""
         return hash(self.to_json())
 
+    def _check_properties(self) -> None:
+        """Raise ModuleFormatError for properties that cannot be told apart, or that nothing predicts."""
+        names = [one["name"] for one in self.properties]
+        if len(set(names)) < len(names) or "" in names:
+            raise ModuleFormatError(
+                f"The card of module {self.name!r}: all 'properties' need names, all different. Got {names}."
+            )
+        if names and (self.head is None or self.head.get("n_out", 1) != 1):
+            raise ModuleFormatError(
+                f"The card of module {self.name!r}: with 'properties', 'head' must describe heads of one "
+                f"output each. Got {self.head}."
+            )
+
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        """``name``, ``unit`` and ``target_transform`` of each property that the module predicts."""
+        own = {"name": self.target, "unit": self.unit, "target_transform": self.target_transform}
+        return _plain(self.properties or [own])
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as a dict of JSON values that may be changed freely."""
-        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        values = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        return {name: value for name, value in values.items() if value or name not in OPTIONAL}
 
     def to_json(self) -> str:
         """Return the card as JSON text, one line per field."""

@@ -16,12 +16,12 @@ from matmosaic.exceptions import CorruptModuleError, ModuleFormatError
 from matmosaic.modules import _golden
 from matmosaic.modules._files import CARD_FILE, WEIGHTS_FILE, read_module, write_files
 from matmosaic.modules.card import ModuleCard
-from matmosaic.modules.transforms import to_unit
+from matmosaic.modules.transforms import all_to_unit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from matmosaic.backbones import MLP, Backbone
+    from matmosaic.backbones import MLP, Backbone, PropertyHeads
 
 # torch is imported inside functions: cards and stores are read without it.
 
@@ -118,12 +118,12 @@ class PretrainedModule:
 
         return build_backbone(self.card, self.weights)
 
-    def build_head(self) -> MLP | None:
+    def build_head(self) -> MLP | PropertyHeads | None:
         """Return a new head with the module's weights, or None if the card has no head.
 
         Returns
         -------
-        MLP or None
+        MLP, PropertyHeads or None
             Maps features (n_structures, n_features) to standardised targets (n_structures, n_out).
 
         Raises
@@ -173,8 +173,7 @@ class PretrainedModule:
         Returns
         -------
         ndarray of shape (n_structures,)
-            Predictions in the unit of the card; of shape (n_structures, n_out) if the head has
-            several outputs.
+            Predictions in the unit of the card; (n_structures, n_properties) if there are several.
 
         Raises
         ------
@@ -207,9 +206,10 @@ class PretrainedModule:
         head = self._own_head()
         with torch.no_grad():
             outputs = head(torch.from_numpy(features)).numpy()
-        return to_unit(outputs[:, 0] if outputs.shape[1] == 1 else outputs, self.card.target_transform)
+        targets = all_to_unit(outputs, [one["target_transform"] for one in self.card.outputs])
+        return targets if self.card.properties or targets.shape[1] > 1 else targets[:, 0]
 
-    def _own_head(self) -> MLP:
+    def _own_head(self) -> MLP | PropertyHeads:
         head = self.build_head()
         if head is None:
             raise ModuleFormatError(
@@ -270,7 +270,7 @@ class PretrainedModule:
         if not expected:
             return 0.0
         got = self._golden_outputs([item["structure"] for item in expected])
-        scale = self.card.target_transform["std"]
+        scale = [one["target_transform"]["std"] for one in self.card.outputs]
         largest = max(_golden.deviation(*pair, scale=scale) for pair in zip(expected, got, strict=True))
         if largest > GOLDEN_TOLERANCE:
             raise CorruptModuleError(

@@ -5,7 +5,7 @@ A network learns ``(f(y) - mean) / std``, where ``f`` is one of the functions na
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,27 @@ def to_unit(outputs: ArrayLike, transform: Mapping[str, Any]) -> NDArray[np.floa
     """
     _, inverse = TRANSFORMS[transform["name"]]
     return inverse(np.asarray(outputs, dtype=np.float64) * transform["std"] + transform["mean"])
+
+
+def all_to_unit(outputs: NDArray[Any], transforms: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """Turn the outputs of a head, or of a head per property, into targets.
+
+    Parameters
+    ----------
+    outputs : ndarray of shape (n_structures, n_out)
+        Standardised outputs, dimensionless.
+    transforms : sequence of mapping
+        ``target_transform`` of each property; a single one is that of all outputs.
+
+    Returns
+    -------
+    ndarray of float, shape (n_structures, n_out)
+        Targets, each in the unit of its property.
+    """
+    if len(transforms) == 1:
+        return to_unit(outputs, transforms[0])
+    pairs = zip(outputs.T, transforms, strict=True)
+    return np.stack([to_unit(column, transform) for column, transform in pairs], axis=1)
 
 
 def from_unit(targets: ArrayLike, transform: Mapping[str, Any]) -> NDArray[np.float64]:
