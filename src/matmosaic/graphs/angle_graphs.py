@@ -46,8 +46,8 @@ def angle_graphs(
     list of CrystalGraph
         One per structure.
     """
-    find = find_reference_bonds if settings.ties == "reference" else find_mutual_bonds
-    bonds = find(arrays, settings)
+    published = settings.ties == "reference"
+    bonds = (find_reference_bonds if published else find_mutual_bonds)(arrays, settings)
     isolated = np.bincount(structure[bonds.isolated], minlength=len(arrays))
     exact = np.sqrt(np.einsum("bx,bx->b", bonds.vector, bonds.vector))
     length, distance = equalise_distances(
@@ -55,7 +55,7 @@ def angle_graphs(
     )
     if not compressed:
         return _whole_graphs(structure, numbers, isolated, bonds, distance)
-    angles = Angles(bonds)
+    angles = Angles(bonds, straight_on=not published)
     group, cosine = group_cosines(angles, length, settings.tolerance)
     color = mix(structure.astype(np.uint64), numbers.astype(np.uint64))
     atoms, classes = refine_with_angles(color, length, angles, group)

@@ -30,9 +30,13 @@ class Angles:
     ----------
     bonds : MutualBonds
         What the angles are between.
+    straight_on : bool, default=True
+        Whether a bond to an atom's own image goes on in the next cell, as it does in a larger cell of the
+        same crystal; the published ALIGNN takes it for the same bond, which makes no angle with itself.
     """
 
     bonds: MutualBonds
+    straight_on: bool = True
 
     @cached_property
     def n_received(self) -> np.ndarray:
@@ -67,6 +71,10 @@ class Angles:
         unit = vector / np.sqrt(np.einsum("bx,bx->b", vector, vector))[:, None]
         cosine = -np.einsum("ax,ax->a", unit[self.sender], np.repeat(unit, self.n_received, axis=0))
         return np.clip(cosine, -1.0, 1.0)
+
+    def left_out(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return which of some angles do not count."""
+        return (self.sender[rows] == self.receiver[rows]) & (not self.straight_on)
 
     def numbers(self, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         """Return the row of the angle from each sender to each receiver."""
@@ -141,7 +149,7 @@ def refine_with_angles(
     first = np.flatnonzero(np.diff(bonds.center, prepend=-1))
     bonded = bonds.center[first]
     shape = scramble(group.astype(np.uint64) + np.uint64(1))
-    shape[angles.sender == angles.receiver] = 0  # A bond to an atom's own image is no angle with itself.
+    shape[angles.left_out()] = 0
     atoms, n_classes = enumerate_colors(color), 0
     bond = mix(length.astype(np.uint64), _ends(color, bonds))
     while True:
@@ -255,7 +263,7 @@ def _kept_angles(
     counts = angles.n_received[bond]
     first = np.cumsum(counts) - counts
     rows = np.arange(counts.sum()) + np.repeat(angles.start[bond] - first, counts)
-    rows = rows[angles.sender[rows] != angles.receiver[rows]]
+    rows = rows[~angles.left_out(rows)]
     sender, receiver = position[angles.sender[rows]], position[angles.receiver[rows]]
     n_groups = int(group.max(initial=0)) + 1
     kinds = (receiver * len(bond) + sender) * n_groups + group[rows]

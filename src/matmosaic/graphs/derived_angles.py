@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def derive_angles(edge_index: Tensor, vector: Tensor, n_atoms: int) -> tuple[dict[str, Tensor], Tensor]:
+def derive_angles(
+    edge_index: Tensor, vector: Tensor, n_atoms: int, *, straight_on: bool = True
+) -> tuple[dict[str, Tensor], Tensor]:
     """Return the angles between bonds that are not compressed.
 
     Parameters
@@ -17,6 +19,8 @@ def derive_angles(edge_index: Tensor, vector: Tensor, n_atoms: int) -> tuple[dic
         From neighbour to centre in Å.
     n_atoms : int
         Number of atoms.
+    straight_on : bool, default=True
+        As in :class:`~matmosaic.graphs.angles.Angles`.
 
     Returns
     -------
@@ -32,9 +36,9 @@ def derive_angles(edge_index: Tensor, vector: Tensor, n_atoms: int) -> tuple[dic
     offset = (arriving.cumsum(0) - arriving)[neighbor] - counts.cumsum(0) + counts
     receiver = torch.arange(len(center), device=center.device).repeat_interleave(counts)
     sender = torch.arange(len(receiver), device=center.device) + offset[receiver]
-    # A bond to an atom's own image arrives at the atom that it leaves, and makes no angle with itself.
-    apart = sender != receiver
-    sender, receiver = sender[apart], receiver[apart]
+    if not straight_on:
+        apart = sender != receiver
+        sender, receiver = sender[apart], receiver[apart]
     first = torch.zeros(len(center) + 1, dtype=torch.long, device=center.device)
     torch.cumsum(torch.bincount(receiver, minlength=len(center)), 0, out=first[1:])
     unit = torch.nn.functional.normalize(vector, dim=1)

@@ -31,7 +31,8 @@ class GraphSettings:
         on the cell chosen. ``"whole"``, for graphs with angles, keeps the whole shell, each bond with
         weight 1. ``"reference"`` does what the published code does, and is meant for published
         weights: without angles CGCNN's, which cuts the shell at the order in which the neighbours
-        are found; with angles ALIGNN's, which keeps the bonds that are exactly as long as the last.
+        are found; with angles ALIGNN's, which keeps the bonds that are exactly as long as the last (give
+        ``tolerance=0``, too, for exactly its lengths).
     tolerance : float, default=1e-4
         Distances of one structure that differ by less than this many Å are taken for equal, and
         replaced by their mean: symmetry-equivalent bonds become exactly equal. No distance moves by

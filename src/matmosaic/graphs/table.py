@@ -328,7 +328,9 @@ class Selection:
         atoms = self.taken["atom"]
         pointers = {level: one.pointer for level, one in self.taken.items()}
         if "vector" in fields:
-            derived, first = derive_angles(fields["edge_index"], fields.pop("vector"), atoms.total)
+            bonds, vector = fields["edge_index"], fields.pop("vector")
+            straight_on = self.table.settings.ties != "reference"
+            derived, first = derive_angles(bonds, vector, atoms.total, straight_on=straight_on)
             fields |= derived
             pointers["angle"] = first[pointers["bond"]]
         batch = Batch(_base_cls=Data, **fields)
