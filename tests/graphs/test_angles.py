@@ -1,8 +1,10 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
+from pymatgen.core import Molecule, Structure
 
 from matmosaic.exceptions import IsolatedAtomWarning
 from matmosaic.graphs import GraphSettings, GraphTable, build_graphs
@@ -99,8 +101,6 @@ def test_compressed_size_does_not_grow_with_the_cell(crystals):
 
 def test_angles_split_atoms_that_bond_lengths_do_not():
     """Two atoms with equal neighbours at equal lengths, on a line and at a right angle, are no twins."""
-    from pymatgen.core import Molecule
-
     line = [[0, 0, 0], [0, 0, 2], [0, 0, -2]]
     corner = [[20, 0, 0], [20, 0, 2], [20, 2, 0]]
     molecule = Molecule(["C", "O", "O"] * 2, [*line, *corner])
@@ -179,3 +179,21 @@ def test_bond_to_an_own_image_goes_on_but_not_in_published_graphs(Cu):
         whole = GraphTable.from_structures([Cu], settings, compressed=False).select([0])
         sender, receiver = whole.angle_index
         assert int((sender == receiver).sum()) == n_straight * len(whole.distance)
+
+
+def test_published_graphs_have_the_published_angles(shared_data):
+    """Twelve structures, with the angles that the reference ALIGNN makes of them."""
+    folder = shared_data / "reference" / "alignn"
+    records = json.loads((folder / "structures.json").read_text(encoding="utf-8"))["structures"]
+    structures = [Structure(one["lattice"], one["elements"], one["frac"]) for one in records]
+    settings = GraphSettings(ties="reference", angles=True, tolerance=0)
+    whole = GraphTable.from_structures(structures, settings, compressed=False)
+    compressed = GraphTable.from_structures(structures, settings)
+    with np.load(folder / "graphs.npz") as published:
+        for row in range(len(structures)):
+            cosine = np.sort(whole.select([row]).cosine.numpy())
+            np.testing.assert_allclose(cosine, published[f"{row:02d}/cos_sorted"], atol=2e-5)
+    rows = range(len(structures))
+    torch.testing.assert_close(
+        message_passing(compressed.select(rows)), message_passing(whole.select(rows)), rtol=1e-6, atol=1e-5
+    )
