@@ -1,15 +1,30 @@
-"""Embedded data, and readers of structures and labels in files."""
+"""Embedded data, readers of structures and labels in files, and tables of many properties."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matmosaic.datasets.alloys import alloy_targets, load_alloys
+    from matmosaic.datasets.merging import MergedProperties, MergeReport, merge_properties
     from matmosaic.datasets.readers import read_structures
 
-__all__ = ["alloy_targets", "load_alloys", "read_structures"]
+__all__ = [
+    "MergeReport",
+    "MergedProperties",
+    "alloy_targets",
+    "load_alloys",
+    "merge_properties",
+    "read_structures",
+]
 
-_HOMES = {"alloy_targets": "alloys", "load_alloys": "alloys", "read_structures": "readers"}
+_HOMES = {
+    "MergeReport": "merging",
+    "MergedProperties": "merging",
+    "alloy_targets": "alloys",
+    "load_alloys": "alloys",
+    "merge_properties": "merging",
+    "read_structures": "readers",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -124,7 +124,7 @@ def _bare_structure(arrays: StructureArrays) -> Structure:
 
     if not arrays.pbc.any():
         raise InvalidParameterError(
-            "'matcher' compares crystals. Got molecules; leave it out, and they are compared by their numbers."
+            "'matcher' compares crystals. Got molecules; leave it out to compare them by their numbers."
         )
     lattice = Lattice(arrays.lattice, pbc=tuple(arrays.pbc.tolist()))
     return Structure(lattice, arrays.numbers.tolist(), arrays.positions, coords_are_cartesian=True)
