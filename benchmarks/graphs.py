@@ -5,6 +5,10 @@ ratio is to ``Structure.get_all_neighbors`` with sorting in Python, as the publi
 builds its graphs, timed in the same run on the first ``--reference-rows`` structures.
 
     python benchmarks/graphs.py --tasks jarvis_2d_exfoliation,piezoelectric_tensor
+    python benchmarks/graphs.py --angles --tasks mp_phonons,piezoelectric_tensor,jarvis_2d_exfoliation
+
+With ``--angles``, graphs as ALIGNN needs them, and how much compression shrinks them: bonds and angles
+of all structures over those kept, and kB a structure in a table.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import Any
 
 from common import load_task, missing, parser, report
 
-from matmosaic.graphs import GraphSettings
+from matmosaic.graphs import GraphSettings, GraphTable
 from matmosaic.graphs.build import build_uncached
 from matmosaic.structures import structure_arrays
 
@@ -38,11 +42,25 @@ def reference_rate(structures: list[Any]) -> float:
     return len(structures) / (time.perf_counter() - start)
 
 
+def sizes(structures: list[Any], settings: GraphSettings) -> dict[str, float]:
+    """Return what compression makes of bonds and angles, and the memory of a structure in a table."""
+    few, all_ = (GraphTable.from_structures(structures, settings, compressed=some) for some in (True, False))
+    every = [all_.select([row]) for row in range(len(all_))]
+    n_angles = sum(graph.angle_index.shape[1] for graph in every)
+    return {
+        "bonds shrink": round(all_.n_bonds / few.n_bonds, 1),
+        "angles shrink": round(n_angles / len(few.fields["cosine"]), 1),
+        "kB": round(few.nbytes / len(few) / 1000, 1),
+        "kB uncompressed": round(all_.nbytes / len(all_) / 1000, 1),
+    }
+
+
 def main() -> None:
     """Run from the command line."""
     options = parser(__doc__, tasks=("jarvis_2d_exfoliation", "piezoelectric_tensor"))
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--reference-rows", type=int, default=150)
+    options.add_argument("--angles", action="store_true")
     arguments = options.parse_args()
     if missing(arguments.data):
         return
@@ -50,11 +68,15 @@ def main() -> None:
     for task in arguments.tasks:
         structures, _ = load_task(arguments.data, task)
         python = reference_rate(structures[: arguments.reference_rows])
-        for ties in ("fractional", "reference"):
+        for ties in ("whole" if arguments.angles else "fractional", "reference"):
+            settings = GraphSettings(ties=ties, angles=arguments.angles)
+            shrink = sizes(structures, settings) if arguments.angles else {}
             for compressed in (True, False):
-                found = rate(structures, GraphSettings(ties=ties), compressed, arguments.repeats)
+                found = rate(structures, settings, compressed, arguments.repeats)
                 row = {"task": task, "ties": ties, "compressed": compressed}
-                rows.append({**row, "structures/s": round(found), "ratio": round(found / python, 1)})
+                rows.append(
+                    {**row, "structures/s": round(found), "ratio": round(found / python, 1), **shrink}
+                )
     report(rows, arguments.json)
 
 
