@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, softplus
+from torch.nn.functional import softplus
 from torch_geometric.data import Data
 
 from matmosaic.backbones.base import Backbone, replace
@@ -18,6 +18,7 @@ from matmosaic.backbones.layers import (
     WeightedBatchNorm,
     affine_map,
     gated_message,
+    linear_map,
     weighted_mean,
     weighted_sum,
 )
@@ -43,6 +44,15 @@ def element_table() -> dict[str, Any]:
     return json.loads(
         files("matmosaic.backbones").joinpath("cgcnn_elements.json").read_text(encoding="utf-8")
     )
+
+
+def element_descriptors() -> Tensor:
+    """Return the descriptors by atomic number, shape (n_elements + 1, n_descriptors); row 0 is zero."""
+    table = element_table()
+    descriptors = torch.zeros(max(map(int, table["elements"])) + 1, table["n_descriptors"])
+    for number, ones in table["elements"].items():
+        descriptors[int(number), ones] = 1.0
+    return descriptors
 
 
 class CGCNN(Backbone):
@@ -137,22 +147,21 @@ class Embedding(nn.Module):
         Of the bond lengths.
     """
 
+    stackable: ClassVar[bool] = True
     descriptors: Tensor
 
     def __init__(self, width: int, expansion: GaussianExpansion) -> None:
         super().__init__()
-        table = element_table()
-        descriptors = torch.zeros(max(map(int, table["elements"])) + 1, table["n_descriptors"])
-        for number, ones in table["elements"].items():
-            descriptors[int(number), ones] = 1.0
-        self.register_buffer("descriptors", descriptors, persistent=False)
-        self.linear = nn.Linear(table["n_descriptors"], width)
+        self.register_buffer("descriptors", element_descriptors(), persistent=False)
+        self.linear = nn.Linear(self.descriptors.shape[1], width)
         self.expansion = expansion
 
     def forward(self, graph: Data) -> Data:
         """Set ``x`` (n_atoms, width) and ``edge_attr`` (n_bonds, n_gaussians)."""
-        by_element = self.linear(self.descriptors)  # (n_elements, width): fewer rows than atoms
-        return replace(graph, x=by_element.index_select(0, graph.z), edge_attr=self.expansion(graph.distance))
+        # (n_elements, width): fewer rows than atoms
+        by_element = linear_map(self.descriptors, self.linear.weight, self.linear.bias)
+        x = by_element.index_select(-2, graph.z)
+        return replace(graph, x=x, edge_attr=self.expansion(graph.distance))
 
 
 class GatedConvolution(nn.Module):
@@ -165,6 +174,8 @@ class GatedConvolution(nn.Module):
     n_bond_features : int
         Features per bond.
     """
+
+    stackable: ClassVar[bool] = True
 
     def __init__(self, width: int, n_bond_features: int) -> None:
         super().__init__()
@@ -183,7 +194,7 @@ class GatedConvolution(nn.Module):
         _, center = graph.edge_index
         places = graph.bond_weight * graph.atom_weight.index_select(0, center)
         messages = self.bond_norm.message(self._gates(graph), places)
-        return weighted_sum(messages, graph.bond_weight, center, len(graph.x))
+        return weighted_sum(messages, graph.bond_weight, center, graph.x.shape[-2])
 
     def _gates(self, graph: Data) -> Tensor:
         # Batch statistics take a constant away, so the bias then has no gradient but rounding errors;
@@ -195,18 +206,18 @@ class GatedConvolution(nn.Module):
         """Sum messages at their atoms by blocks; normalisation by constants joins the linear map."""
         factor, offset = affine_map(self.bond_norm)
         bias = torch.addcmul(offset, self.gate.bias, factor)
-        maps = self._maps(graph.x, self.gate.weight * factor.unsqueeze(1), bias)
+        maps = self._maps(graph.x, self.gate.weight * factor.unsqueeze(-1), bias)
         total = torch.zeros_like(graph.x)
         for rows in _blocks(graph.edge_attr):
             neighbor, center = graph.edge_index[:, rows]
-            messages = gated_message(_joined(maps, graph.edge_attr[rows], neighbor, center))
-            total.index_add_(0, center, messages * graph.bond_weight[rows].unsqueeze(1))
+            messages = gated_message(_joined(maps, graph.edge_attr[..., rows, :], neighbor, center))
+            total.index_add_(-2, center, messages * graph.bond_weight[rows].unsqueeze(-1))
         return total
 
     def _maps(self, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split the linear map on [v_i, v_j, u_ij] in three: the atoms' parts once per atom, not per bond."""
-        of_center, of_neighbor, of_bond = weight.split(self.sections, dim=1)
-        return linear(x, of_center, bias), linear(x, of_neighbor), of_bond.t()
+        of_center, of_neighbor, of_bond = weight.split(self.sections, dim=-1)
+        return linear_map(x, of_center, bias), x @ of_neighbor.mT, of_bond.mT
 
 
 def _joined(
@@ -214,14 +225,16 @@ def _joined(
 ) -> Tensor:
     """Return the gates (n_bonds, 2 * width) of bonds."""
     by_center, by_neighbor, of_bond = maps
-    gates = by_center.index_select(0, center)
-    gates += by_neighbor.index_select(0, neighbor)
-    return gates.addmm_(edge_attr, of_bond)
+    gates = by_center.index_select(-2, center)
+    gates += by_neighbor.index_select(-2, neighbor)
+    if gates.dim() == 2:
+        return gates.addmm_(edge_attr, of_bond)
+    return gates.baddbmm_(edge_attr.expand(len(gates), -1, -1), of_bond)
 
 
 def _blocks(edge_attr: Tensor) -> list[slice]:
     """Split bonds where that pays: on a processor, and with no gradients, which would be summed per block."""
-    n_bonds = len(edge_attr)
+    n_bonds = edge_attr.shape[-2]
     if torch.is_grad_enabled() or edge_attr.device.type != "cpu":
         return [slice(0, n_bonds)]
     return [slice(start, start + BLOCK) for start in range(0, n_bonds, BLOCK)]
@@ -229,6 +242,8 @@ def _blocks(edge_attr: Tensor) -> list[slice]:
 
 class Pooling(nn.Module):
     """Mean over a structure's atoms, then softplus."""
+
+    stackable: ClassVar[bool] = True
 
     def forward(self, graph: Data) -> Data:
         """Set ``u`` (n_structures, width)."""

@@ -1,4 +1,8 @@
-"""Layers that backbones and heads share; all take multiplicities of atoms and bonds as weights."""
+"""Layers that backbones and heads share; all take multiplicities of atoms and bonds as weights.
+
+Rows are the last axis but one. What works on rows (n, width) with parameters (width,) also works on those of
+several networks at once, (n_networks, n, width) with (n_networks, width); see ``stacking.py``.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +66,8 @@ class WeightedBatchNorm(nn.BatchNorm1d):
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
         """Normalise rows ``x`` (n_rows, n_channels) with multiplicities ``weight`` (n_rows,)."""
         if not self.training:
-            return super().forward(x)
+            factor, offset = affine_map(self)
+            return torch.addcmul(offset.unsqueeze(-2), x, factor.unsqueeze(-2))
         return self._in_training(_WeightedNormalise, x, weight)
 
     def message(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -86,15 +91,18 @@ class WeightedBatchNorm(nn.BatchNorm1d):
 
     def _in_training(self, function: Any, x: Tensor, weight: Tensor) -> Tensor:
         share = weight / weight.sum()
-        result, mean, variance = function.apply(x, share, self.weight, self.bias, self.eps)
-        self._track(mean, variance, weight.sum())
+        scale, shift = self.weight.unsqueeze(-2), self.bias.unsqueeze(-2)
+        result, mean, variance = function.apply(x, share, scale, shift, self.eps)
+        self.track(mean, variance, weight.sum())
         return result
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, n_rows: Tensor) -> None:
-        """Update the running statistics as PyTorch does, with the unbiased variance."""
+    def track(self, mean: Tensor, variance: Tensor, n_rows: Tensor) -> None:
+        """Update the running statistics by those of a batch, as PyTorch does: with the unbiased variance."""
         self.num_batches_tracked.add_(1)
-        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        momentum: Any = self.momentum
+        if momentum is None:
+            momentum = self.num_batches_tracked.to(mean.dtype).reciprocal().unsqueeze(-1)
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance * (n_rows / (n_rows - 1).clamp(min=1)), momentum)
 
@@ -137,12 +145,12 @@ class _WeightedNormalise(torch.autograd.Function):
 
 
 def _centre(x: Tensor, share: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return mean, variance, inverse spread, centred rows, and a buffer of their size to write into."""
+    """Return mean, variance, a row of inverse spreads, centred rows, and a buffer of their size."""
     mean = share @ x
-    centred = x - mean
+    centred = x - mean.unsqueeze(-2)
     buffer = centred.square()
     variance = share @ buffer
-    return mean, variance, (variance + eps).rsqrt(), centred, buffer
+    return mean, variance, (variance + eps).rsqrt().unsqueeze(-2), centred, buffer
 
 
 def _through_normalisation(
@@ -150,10 +158,11 @@ def _through_normalisation(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of normalisation's arguments from that of its result."""
     buffer = grad * centred
-    grad_shift, grad_scale = grad.sum(0), buffer.sum(0) * inverse
+    grad_shift = grad.sum(-2, keepdim=True)
+    grad_scale = buffer.sum(-2, keepdim=True) * inverse
     # What each row gets through the mean and the variance, which it moves by its share.
     through = torch.addcmul(grad_shift, centred, grad_scale * inverse, out=buffer)
-    grad_x = torch.addcmul(grad, share.unsqueeze(1), through, value=-1, out=buffer).mul_(inverse * scale)
+    grad_x = torch.addcmul(grad, share.unsqueeze(-1), through, value=-1, out=buffer).mul_(inverse * scale)
     return grad_x, None, grad_scale, grad_shift, None
 
 
@@ -169,7 +178,7 @@ class _NormalisedMessage(torch.autograd.Function):
         mean, variance, inverse, centred, buffer = _centre(x, share, eps)
         ctx.save_for_backward(centred, inverse, share, scale, shift)
         ctx.mark_non_differentiable(mean, variance)
-        choice, value = torch.addcmul(shift, centred, inverse * scale, out=buffer).chunk(2, dim=1)
+        choice, value = torch.addcmul(shift, centred, inverse * scale, out=buffer).chunk(2, dim=-1)
         return choice.sigmoid().mul_(nn.functional.softplus(value)), mean, variance
 
     @staticmethod
@@ -182,7 +191,7 @@ class _NormalisedMessage(torch.autograd.Function):
 
 def _through_gates(grad: Tensor, gates: Tensor) -> Tensor:
     """Return the gradient of gates from that of their messages, in place of the gates."""
-    choice, value = gates.chunk(2, dim=1)
+    choice, value = gates.chunk(2, dim=-1)
     opened, message = choice.sigmoid(), nn.functional.softplus(value)
     through = grad * opened
     value.sigmoid_().mul_(through)
@@ -196,7 +205,7 @@ class _GatedMessage(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor) -> Tensor:
-        choice, value = gates.chunk(2, dim=1)
+        choice, value = gates.chunk(2, dim=-1)
         ctx.save_for_backward(gates)
         return choice.sigmoid().mul_(nn.functional.softplus(value))
 
@@ -223,6 +232,28 @@ def gated_message(gates: Tensor) -> Tensor:
     return _GatedMessage.apply(gates)
 
 
+def linear_map(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Map rows linearly, as ``torch.nn.functional.linear`` does, or those of several networks.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, n_in) or (n_networks, n, n_in)
+        Rows; without the axis of networks, they are the same for all.
+    weight : Tensor of shape (n_out, n_in) or (n_networks, n_out, n_in)
+        Of the map.
+    bias : Tensor of shape (n_out,) or (n_networks, n_out)
+        Added to each row.
+
+    Returns
+    -------
+    Tensor of shape (n, n_out) or (n_networks, n, n_out)
+        The rows after the map.
+    """
+    if weight.dim() == 2:
+        return nn.functional.linear(x, weight, bias)
+    return torch.baddbmm(bias.unsqueeze(-2), x.expand(len(weight), -1, -1), weight.mT)
+
+
 def weighted_sum(values: Tensor, weight: Tensor, index: Tensor, n_rows: int) -> Tensor:
     """Sum weighted rows into the rows that ``index`` names.
 
@@ -242,7 +273,8 @@ def weighted_sum(values: Tensor, weight: Tensor, index: Tensor, n_rows: int) -> 
     Tensor of shape (n_rows, width)
         The sums.
     """
-    return values.new_zeros(n_rows, values.shape[1]).index_add(0, index, values * weight.unsqueeze(1))
+    total = values.new_zeros(*values.shape[:-2], n_rows, values.shape[-1])
+    return total.index_add(-2, index, values * weight.unsqueeze(-1))
 
 
 def weighted_mean(values: Tensor, weight: Tensor, index: Tensor, n_rows: int) -> Tensor:
@@ -265,7 +297,7 @@ def weighted_mean(values: Tensor, weight: Tensor, index: Tensor, n_rows: int) ->
         The means.
     """
     total = weight.new_zeros(n_rows).index_add(0, index, weight)
-    return weighted_sum(values, weight, index, n_rows) / total.unsqueeze(1)
+    return weighted_sum(values, weight, index, n_rows) / total.unsqueeze(-1)
 
 
 class FeatureScale(nn.Module):

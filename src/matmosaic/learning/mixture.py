@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from matmosaic.backbones import Backbone, make_table
+from matmosaic.backbones.stacking import stacked_features, stacking_key
 from matmosaic.backbones.trunk import batches, check_elements
 from matmosaic.exceptions import InvalidParameterError
 from matmosaic.graphs import GraphTable
@@ -58,6 +59,8 @@ class MixtureModel(nn.Module):
         self.aggregation = aggregation
         self.gate_penalty = gate_penalty
         self.max_trunk_bytes = max_trunk_bytes
+        # Whether experts of one architecture run at once; None for wherever that is faster: not on a CPU.
+        self._stacked: bool | None = None
         super().train()
 
     @property
@@ -77,6 +80,8 @@ class MixtureModel(nn.Module):
     def features(self, batch: ExpertBatch, active: list[int]) -> list[Tensor]:
         """Return the features (n_structures, width) of the active experts."""
         experts = self.backbones
+        if self._stacked or (self._stacked is None and not batch.on_cpu):
+            return _features_at_once(experts, batch, active)
         functions = [partial(_tail, experts[number], batch, number) for number in active]
         if batch.on_cpu:
             trained = [
@@ -134,6 +139,26 @@ class MixtureModel(nn.Module):
         """Map graphs that no trunk was run on to targets (n_structures, 1)."""
         self.eval()
         return torch.cat([self(table.select(rows)) for rows in batches(len(table), batch_size)])
+
+
+def _features_at_once(experts: Sequence[Backbone], batch: ExpertBatch, active: list[int]) -> list[Tensor]:
+    """Run experts of one architecture at once, and the others one after the other."""
+    groups: dict[Hashable, list[int]] = {}
+    for number in active:
+        kind = stacking_key(experts[number], start=batch.start(number))
+        key = number if kind is None else (kind, batch.inputs[number].table)
+        groups.setdefault(key, []).append(number)
+    features: dict[int, Tensor] = {}
+    for group in groups.values():
+        features |= zip(group, _features_of(experts, batch, group), strict=True)
+    return [features[number] for number in active]
+
+
+def _features_of(experts: Sequence[Backbone], batch: ExpertBatch, group: list[int]) -> list[Tensor]:
+    if len(group) == 1:
+        return [_tail(experts[group[0]], batch, group[0])]
+    graphs = [batch.graph(number) for number in group]
+    return stacked_features([experts[number] for number in group], graphs, start=batch.start(group[0]))
 
 
 def _tail(expert: Backbone, batch: ExpertBatch, number: int) -> Tensor:
