@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from matmosaic._testing_crystals import common_crystals, displaced
+from matmosaic._testing_stacking import check_stacking
 from matmosaic.backbones import (
     Backbone,
     make_table,
@@ -86,6 +87,7 @@ def check_backbone(
         _check_options(network, table)
         _check_copies(network, table)
         _check_freezing(network, table)
+        check_stacking(network, table)
         _check_gradients(network, table, without_gradient)
         _check_invariance(network, crystals)
         if network.supports_weights:
@@ -131,6 +133,11 @@ def _check_attributes(backbone: Any) -> None:
     assert backbone.supports_weights or settings.ties == "reference", (
         "Without supports_weights the shares of fractional ties are lost; set ties='reference' in "
         "graph_settings."
+    )
+    cuts, whole = set(backbone.cuts()), len(stages)
+    assert whole in cuts and cuts <= set(range(whole + 1)), (
+        f"cuts() must be numbers of leading stages from 0 to {whole}, with {whole}, which keeps 'u' alone. "
+        f"Got {sorted(cuts)}."
     )
     width = getattr(backbone, "n_features", None)
     assert isinstance(width, int) and width > 0, f"'n_features' must be an int > 0. Got {width!r}."
@@ -259,7 +266,7 @@ def _check_repeats(backbone: Backbone, table: GraphTable) -> None:
 def _check_cuts(backbone: Backbone, table: GraphTable) -> None:
     expected = _features(backbone, table)
     rows = list(reversed(range(len(table))))
-    for depth in range(len(backbone.stages) + 1):
+    for depth in backbone.cuts():
         trunk = backbone(table.select(range(len(table))), stop=depth)
         kept = table.with_features(**{name: trunk[name] for name in FEATURES if name in trunk})
         try:

@@ -10,6 +10,7 @@ from matmosaic.backbones import make_table, replace, trunk_depth, trunk_table, u
 from matmosaic.backbones.cgcnn import CGCNN
 from matmosaic.backbones.stacking import stacked_features, stacking_key
 from matmosaic.graphs import GraphSettings
+from matmosaic.testing import check_backbone
 
 UNFROZEN = ["head", "conv_2", "last", ["conv_1", "last"], "all"]
 
@@ -166,3 +167,32 @@ def test_what_cannot_be_stacked_has_no_key():
     assert stacking_key(OwnForward(width=3, n_convolutions=1)) is None
     network.stages["own"] = Stage()
     assert stacking_key(network) is None
+
+
+# --- the contract ------------------------------------------------------------------------------------
+
+
+class RowsFirst(nn.Module):
+    """Takes atoms for the first axis, and says it may be stacked."""
+
+    stackable = True
+
+    def forward(self, graph):
+        return replace(graph, x=graph.x - graph.x.mean(0))
+
+
+def with_a_last_stage(stage):
+    def make(**options):
+        network = CGCNN(**options)
+        pooling = network.stages.pop("pooling")
+        network.stages["own"] = stage
+        network.stages["pooling"] = pooling
+        return network
+
+    return make
+
+
+def test_check_finds_a_stage_that_does_not_do_as_it_says():
+    crystals = 2
+    with pytest.raises(AssertionError, match="Several networks at once have other features than each alone"):
+        check_backbone(with_a_last_stage(RowsFirst()), width=3, n_convolutions=1)

@@ -1,6 +1,6 @@
 """Backbones: graph networks as chains of named stages."""
 
-from matmosaic.backbones.base import Backbone, replace
+from matmosaic.backbones.base import Backbone, drop, replace
 from matmosaic.backbones.freezing import trunk_depth, unfreeze
 from matmosaic.backbones.heads import PropertyHeads
 from matmosaic.backbones.layers import MLP, GaussianExpansion, WeightedBatchNorm, weighted_mean, weighted_sum
@@ -12,6 +12,7 @@ __all__ = [
     "GaussianExpansion",
     "PropertyHeads",
     "WeightedBatchNorm",
+    "drop",
     "make_table",
     "replace",
     "structure_features",

@@ -8,7 +8,13 @@ stages. Each stage takes a PyG batch and returns one with new feature values:
 - ``graph.u`` features of structures, shape (n_structures, n_features), set by the last stage
 
 A stage never adds or drops rows. So every gap between two stages is a place where the frozen part
-can be cut off, run once per structure, and kept.
+can be cut off, run once per structure, and kept; :meth:`Backbone.cuts` leaves out those where too much
+would have to be kept. Features that no later stage reads can be dropped with :func:`drop`.
+
+A mixture on a GPU runs its experts at once where they are alike. A stage that allows it says
+``stackable = True``, as a class attribute: it then also takes features and parameters of several networks
+with a leading axis for these, ``x`` of shape (n_networks, n_atoms, width), and features that all share
+without it.
 
 The batch a backbone starts from holds ``z`` (atomic numbers), ``edge_index`` (neighbour, centre),
 ``distance`` (Å), ``batch``, and the multiplicities ``atom_weight`` and ``bond_weight``. A backbone
@@ -20,6 +26,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -75,6 +82,15 @@ class Backbone(nn.Module, ABC):
         groups = {name: [f"stages.{name}.*"] for name in names}
         return {**groups, "last": groups[names[-1]]} if names else groups
 
+    def cuts(self) -> Sequence[int]:
+        """Return after how many stages the trunk may end.
+
+        A trunk's output is kept for every structure. Leave out the gaps where that would be too much,
+        such as features of angles; the trunk then ends earlier, and the frozen stages behind it are run
+        in each epoch. The default is every gap; 0, no trunk at all, is always allowed.
+        """
+        return range(len(self.stages) + 1)
+
     def forward(self, graph: Data, *, start: int = 0, stop: int | None = None) -> Data:
         """Run all stages, the trunk (``stop=depth``) or the tail (``start=depth``)."""
         for stage in list(self.stages.values())[start:stop]:
@@ -113,4 +129,26 @@ def replace(graph: Data, **features: Tensor) -> Data:
     graph = copy.copy(graph)
     for name, values in features.items():
         graph[name] = values
+    return graph
+
+
+def drop(graph: Data, *names: str) -> Data:
+    """Return a shallow copy of a graph without features that no later stage reads.
+
+    Parameters
+    ----------
+    graph : torch_geometric.data.Data
+        Not changed.
+    *names : str
+        Such as ``"edge_attr"``; those that the graph lacks are passed over.
+
+    Returns
+    -------
+    torch_geometric.data.Data
+        Of the same class as ``graph``.
+    """
+    graph = copy.copy(graph)
+    for name in names:
+        if name in graph:
+            del graph[name]
     return graph

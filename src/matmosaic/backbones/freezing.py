@@ -59,7 +59,10 @@ def _patterns(backbone: Backbone, unfrozen: Unfrozen) -> list[str]:
 
 
 def trunk_depth(backbone: Backbone) -> int:
-    """Return the number of leading stages without a trained parameter.
+    """Return the number of leading stages that are run once per structure.
+
+    It is the number of leading stages without a trained parameter, or the largest smaller number
+    among :meth:`~matmosaic.backbones.Backbone.cuts`.
 
     Parameters
     ----------
@@ -71,13 +74,18 @@ def trunk_depth(backbone: Backbone) -> int:
     int
         0 if the first stage is trained, the number of stages if none is.
     """
+    frozen = _n_leading_frozen(backbone)
+    return max(cut for cut in {0, *backbone.cuts()} if cut <= frozen)
+
+
+def _n_leading_frozen(backbone: Backbone) -> int:
     return [*map(_is_trained, backbone.stages.values()), True].index(True)
 
 
 def frozen_parts(backbone: Backbone) -> Iterator[nn.Module]:
-    """Yield the parts that must stay in evaluation mode: the trunk, and frozen parts of the tail."""
+    """Yield the parts that must stay in evaluation mode: leading frozen stages, and frozen parts behind."""
     stages = list(backbone.stages.values())
-    depth = trunk_depth(backbone)
+    depth = _n_leading_frozen(backbone)
     yield from stages[:depth]
     for stage in stages[depth:]:
         yield from (part for part in stage.modules() if _is_frozen(part.parameters()))
