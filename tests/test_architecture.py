@@ -32,7 +32,15 @@ MAY_IMPORT = {
     "datasets": {"datasets", "structures", *EVERYONE_MAY_IMPORT},
     **{room: {*LAYERS[: place + 1], *EVERYONE_MAY_IMPORT} for place, room in enumerate(LAYERS)},
 }
-MAY_IMPORT_ALL = {"cli", "testing", "_testing_store", "_testing_backbone", "_testing_crystals", "__main__"}
+MAY_IMPORT_ALL = {
+    "cli",
+    "testing",
+    "_testing_store",
+    "_testing_backbone",
+    "_testing_crystals",
+    "_testing_stacking",
+    "__main__",
+}
 
 MAX_FUNCTION_LINES = 40
 MAX_FILE_LINES = 400

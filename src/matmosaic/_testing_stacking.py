@@ -1,0 +1,66 @@
+"""The check of stages that say ``stackable = True``; part of :func:`matmosaic.testing.check_backbone`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from matmosaic.backbones import Backbone, replace
+from matmosaic.backbones.stacking import stacked_features, stacking_key
+from matmosaic.backbones.trunk import FEATURES
+from matmosaic.graphs import GraphTable
+
+TOLERANCE = 1e-8
+
+
+@torch.no_grad()
+def check_stacking(backbone: Backbone, table: GraphTable) -> None:
+    """Check that networks at once give what each gives alone, from the first stage from which they can.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Not changed.
+    table : GraphTable
+        Graphs of some crystals.
+    """
+    starts = [at for at in range(len(backbone.stages)) if stacking_key(backbone, start=at) is not None]
+    for mode in (False, True) if starts else ():
+        networks = [_without_chance(copy.deepcopy(backbone).train(mode)) for _ in range(2)]
+        for parameter in networks[1].parameters():
+            parameter.mul_(1.1)
+        others = copy.deepcopy(networks)
+        graphs = [copy.deepcopy(one)(table.select(range(len(table))), stop=starts[0]) for one in networks]
+        expected = [one(graph, start=starts[0]).u for one, graph in zip(others, graphs, strict=True)]
+        found = stacked_features(networks, _shared(graphs), start=starts[0])
+        _assert_same(dict(enumerate(found)), dict(enumerate(expected)), "features")
+        for network, other in zip(networks, others, strict=True):
+            _assert_same(network.state_dict(), other.state_dict(), "running statistics")
+
+
+def _without_chance(network: Backbone) -> Backbone:
+    for part in network.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.eval()
+    return network
+
+
+def _shared(graphs: Sequence[Data]) -> list[Data]:
+    """Let graphs share what is equal, as those of a mixture do."""
+    first = graphs[0]
+    names = [name for name in FEATURES if name in first]
+    own = [name for name in names if any(not torch.equal(graph[name], first[name]) for graph in graphs)]
+    return [replace(first, **{name: graph[name] for name in own}) for graph in graphs]
+
+
+def _assert_same(found: Mapping[Any, Tensor], expected: Mapping[Any, Tensor], what: str) -> None:
+    for name, value in expected.items():
+        assert torch.allclose(found[name].to(value.dtype), value, rtol=TOLERANCE, atol=TOLERANCE), (
+            f"Several networks at once have other {what} than each alone. Let rows be the last axis but one "
+            "in every stage that says stackable = True, or do not say so."
+        )
