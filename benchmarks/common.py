@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +41,17 @@ def parser(description: str | None, *, tasks: tuple[str, ...] = TASKS) -> argpar
     return made
 
 
-def missing(data: Path) -> bool:
+def missing(data: Path, file: str = "moe/splits.json") -> bool:
     """Say that the data are absent, if they are."""
-    absent = not (data / "moe" / "splits.json").exists()
+    absent = not (data / file).exists()
     if absent:
-        print(
-            f"skipped: there is no {data / 'moe' / 'splits.json'}; name the folder with --data",
-            file=sys.stderr,
-        )
+        print(f"skipped: there is no {data / file}; name the folder with --data", file=sys.stderr)
     return absent
 
 
+@cache
 def load_task(data: Path, task: str) -> tuple[list[Any], np.ndarray]:
-    """Return the structures and labels of a task."""
+    """Return the structures and labels of a task, which must not be changed."""
     from matmosaic import read_structures
 
     structures, frame = read_structures(data / "moe" / f"{task}.json.gz", target=task)
@@ -76,6 +76,39 @@ def published_modules(data: Path) -> list[Any]:
     return [published_module(data, path.name.removesuffix(".pth.tar")) for path in paths]
 
 
+class FinishedRuns:
+    """Results of runs in a file of JSON lines, so that what was stopped continues where it was.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which need not exist.
+    names : tuple of str
+        What a run is known by: each line has a value of each.
+    """
+
+    def __init__(self, path: Path, names: tuple[str, ...]) -> None:
+        self.path = path
+        self.names = names
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        rows = [json.loads(line) for line in lines]
+        # Lines of other settings may lack a name that was added since.
+        self.known = {self._key(row): row for row in rows if row.keys() >= set(names)}
+
+    def once(self, key: dict[str, Any], run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the row of a run, which is made and written to the file if it is not there."""
+        known = self._key(key)
+        if known not in self.known:
+            self.known[known] = {**key, **run()}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self.known[known]) + "\n")
+            print(self.known[known], file=sys.stderr, flush=True)
+        return self.known[known]
+
+    def _key(self, row: dict[str, Any]) -> str:
+        return json.dumps([row[name] for name in self.names])
+
+
 def circumstances() -> dict[str, Any]:
     """Return when, how and on what the figures were measured."""
     import torch
@@ -94,13 +127,18 @@ def report(rows: list[dict[str, Any]], as_json: bool) -> None:
     """Print rows as a Markdown table with the circumstances below it, or as one JSON document."""
     if as_json:
         print(json.dumps({**circumstances(), "rows": rows}))
-        return
+    else:
+        print_table(rows, circumstances())
+
+
+def print_table(rows: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+    """Print rows as a Markdown table with some facts below it."""
     names = list(rows[0])
     print("| " + " | ".join(names) + " |")
     print("|" + "---|" * len(names))
     for row in rows:
         print("| " + " | ".join(_shown(row[name]) for name in names) + " |")
-    print("\n" + ", ".join(f"{name}: {value}" for name, value in circumstances().items()))
+    print("\n" + ", ".join(f"{name}: {value}" for name, value in facts.items()))
 
 
 def _shown(value: Any) -> str:

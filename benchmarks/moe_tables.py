@@ -32,14 +32,16 @@ a change of the code.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import (
+    FinishedRuns,
     circumstances,
     load_splits,
     load_task,
@@ -149,35 +151,29 @@ def run(
     return row
 
 
+def fit(arguments: argparse.Namespace, task: str, method: str, seed: int) -> dict[str, Any]:
+    """Return the test error of a method on one of the published splits of a task."""
+    structures, y = load_task(arguments.data, task)
+    model = estimator(
+        method,
+        task,
+        arguments.data,
+        random_state=seed,
+        max_epochs=arguments.epochs,
+        patience=PROTOCOL["patience"],
+        batch_size=arguments.batch_size,
+        device=arguments.device,
+    )
+    return run(method, structures, y, load_splits(arguments.data, task)[seed], model)
+
+
 def collect(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is not yet in the results file and return all that was asked for."""
-    results = Path(arguments.results)
-    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    known = {tuple(row[key] for key in KEY): row for row in done}
+    finished = FinishedRuns(Path(arguments.results), KEY)
     rows = []
-    for task in arguments.tasks:
-        structures, y = load_task(arguments.data, task)
-        splits = load_splits(arguments.data, task)
-        for method in arguments.methods:
-            for seed in range(arguments.seeds):
-                key = (task, method, seed, arguments.epochs, arguments.batch_size)
-                if key not in known:
-                    model = estimator(
-                        method,
-                        task,
-                        arguments.data,
-                        random_state=seed,
-                        max_epochs=arguments.epochs,
-                        patience=PROTOCOL["patience"],
-                        batch_size=arguments.batch_size,
-                        device=arguments.device,
-                    )
-                    row = run(method, structures, y, splits[seed], model)
-                    known[key] = {**dict(zip(KEY, key, strict=True)), **row}
-                    with results.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(known[key]) + "\n")
-                    print(known[key], file=sys.stderr, flush=True)
-                rows.append(known[key])
+    for run_of in itertools.product(arguments.tasks, arguments.methods, range(arguments.seeds)):
+        key = dict(zip(KEY, (*run_of, arguments.epochs, arguments.batch_size), strict=True))
+        rows.append(finished.once(key, partial(fit, arguments, *run_of)))
     return rows
 
 
