@@ -87,11 +87,11 @@ def check_backbone(
         _check_options(network, table)
         _check_copies(network, table)
         _check_freezing(network, table)
-        check_stacking(network, table)
         _check_gradients(network, table, without_gradient)
         _check_invariance(network, crystals)
         if network.supports_weights:
             _check_weights(network, crystals)
+        check_stacking(network, table)
         _check_single_precision(backbone, options, network, crystals)
 
 

@@ -16,6 +16,7 @@ from matmosaic.backbones.trunk import FEATURES
 from matmosaic.graphs import GraphTable
 
 TOLERANCE = 1e-8
+REMEDY = "Let rows be the last axis but one in every stage that says stackable = True, or do not say so."
 
 
 @torch.no_grad()
@@ -37,7 +38,10 @@ def check_stacking(backbone: Backbone, table: GraphTable) -> None:
         others = copy.deepcopy(networks)
         graphs = [copy.deepcopy(one)(table.select(range(len(table))), stop=starts[0]) for one in networks]
         expected = [one(graph, start=starts[0]).u for one, graph in zip(others, graphs, strict=True)]
-        found = stacked_features(networks, _shared(graphs), start=starts[0])
+        try:
+            found = stacked_features(networks, _shared(graphs), start=starts[0])
+        except RuntimeError as error:
+            raise AssertionError(f"Several networks at once do not run: {error}. {REMEDY}") from error
         _assert_same(dict(enumerate(found)), dict(enumerate(expected)), "features")
         for network, other in zip(networks, others, strict=True):
             _assert_same(network.state_dict(), other.state_dict(), "running statistics")
@@ -61,6 +65,5 @@ def _shared(graphs: Sequence[Data]) -> list[Data]:
 def _assert_same(found: Mapping[Any, Tensor], expected: Mapping[Any, Tensor], what: str) -> None:
     for name, value in expected.items():
         assert torch.allclose(found[name].to(value.dtype), value, rtol=TOLERANCE, atol=TOLERANCE), (
-            f"Several networks at once have other {what} than each alone. Let rows be the last axis but one "
-            "in every stage that says stackable = True, or do not say so."
+            f"Several networks at once have other {what} than each alone. {REMEDY}"
         )

@@ -185,7 +185,7 @@ class Unstackable(CGCNN):
     def __init__(self, **options):
         super().__init__(**options)
         pooling = self.stages.pop("pooling")
-        self.stages |= {"own": ChannelsSecond(), "pooling": pooling}
+        self.stages.update({"own": ChannelsSecond(), "pooling": pooling})
 
 
 def test_check_finds_a_stage_that_does_not_do_as_it_says():
