@@ -9,7 +9,7 @@ error.
     python benchmarks/moe_tables.py --methods constant,scratch,transfer \
         --tasks jarvis_2d_exfoliation,piezoelectric_tensor,mp_phonons
     python benchmarks/moe_tables.py --methods constant,scratch,transfer,moe --epochs 100 --batch-size 64
-    python benchmarks/moe_tables.py --epochs 60 --batch-size 64 --seeds 2 \
+    python benchmarks/moe_tables.py --epochs 60 --batch-size 64 \
         --methods moe-k2,moe-k2-warmup,moe-k2-uniform,moe-k4,moe-k4-warmup,moe-k4-uniform
 
 Methods: ``constant`` (training median), ``scratch``, ``transfer`` (from mp_eform), ``transfer-NAME`` (from
