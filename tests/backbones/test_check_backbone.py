@@ -122,6 +122,16 @@ class OtherWidth(Toy):
         self.n_features = self.width + 1
 
 
+class NoWholeTrunk(Toy):
+    def cuts(self):
+        return [0, 1]
+
+
+class CutBehindTheEnd(Toy):
+    def cuts(self):
+        return [0, 3, 4]
+
+
 class ReservedGroup(Toy):
     def layer_groups(self):
         return {**super().layer_groups(), "head": ["*"]}
@@ -336,6 +346,8 @@ BROKEN = [
     (FractionalTies, "set ties='reference' in graph_settings"),
     (NoWidth, "'n_features' must be an int > 0. Got None"),
     (OtherWidth, r"'u' must have shape \(4, 5\), by n_features. Got \(4, 4\)"),
+    (NoWholeTrunk, r"cuts\(\) must be numbers of leading stages from 0 to 3, with 3.* Got \[0, 1\]"),
+    (CutBehindTheEnd, r"cuts\(\) must be .* Got \[0, 3, 4\]"),
     (ReservedGroup, r"must not define \['head'\], which always exist; rename"),
     (NoLastGroup, "must define 'last'"),
     (MisspeltGroup, r"\['atoms'\] has the pattern 'stage.embed.\*', which matches no parameter"),

@@ -115,3 +115,45 @@ def test_frozen_backbone_gives_the_same_features_while_training(backbone, batch,
     backbone.train()
     for _ in range(3):
         torch.testing.assert_close(backbone(batch).u, expected, rtol=0, atol=1e-6)
+
+
+# --- backbones that say where a trunk may end ------------------------------------------------------------
+
+
+class FewCuts(CGCNN):
+    """Two convolutions must be in one piece."""
+
+    def cuts(self):
+        return [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("unfrozen", "depth"), [("conv_1", 0), ("conv_2", 0), ("conv_3", 3), ("head", 5), ("all", 0)]
+)
+def test_trunk_ends_where_the_backbone_allows(unfrozen, depth):
+    backbone = FewCuts(width=6, n_convolutions=3)
+    unfreeze(backbone, unfrozen)
+    assert trunk_depth(backbone) == depth
+
+
+def test_frozen_stages_behind_the_last_cut_stay_in_evaluation_mode(batch):
+    """Also a stage without parameters, which is frozen as what comes before it is."""
+    backbone = FewCuts(width=6, n_convolutions=3)
+    backbone.stages["embedding"] = nn.Sequential(backbone.stages["embedding"])
+    backbone.stages["conv_1"].noise = nn.Dropout()
+    unfreeze(backbone, "conv_2")
+    backbone.train()
+    modes = {name: stage.training for name, stage in backbone.stages.items()}
+    assert modes == {
+        "embedding": False,
+        "conv_1": False,
+        "conv_2": True,
+        "conv_3": False,
+        "pooling": True,
+    }
+    assert not backbone.stages["conv_1"].noise.training
+    state = {name: value.clone() for name, value in backbone.stages["conv_1"].state_dict().items()}
+    backbone(batch)
+    assert all(
+        torch.equal(value, state[name]) for name, value in backbone.stages["conv_1"].state_dict().items()
+    )
