@@ -11,7 +11,7 @@ from matmosaic._version import __version__
 
 if TYPE_CHECKING:
     from matmosaic.datasets import read_structures
-    from matmosaic.estimators import MoERegressor, TransferRegressor
+    from matmosaic.estimators import MoERegressor, MPTRegressor, TransferRegressor
     from matmosaic.featurizers import ModuleFeaturizer
     from matmosaic.graphs import GraphSettings, GraphTable
     from matmosaic.modules import ModuleCard, PretrainedModule, list_modules, load_module
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GraphSettings",
     "GraphTable",
+    "MPTRegressor",
     "MoERegressor",
     "ModuleCard",
     "ModuleFeaturizer",
@@ -37,6 +38,7 @@ __all__ = [
 _HOMES = {
     "GraphSettings": "graphs",
     "GraphTable": "graphs",
+    "MPTRegressor": "estimators",
     "MoERegressor": "estimators",
     "ModuleCard": "modules",
     "ModuleFeaturizer": "featurizers",

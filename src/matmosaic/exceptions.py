@@ -99,6 +99,10 @@ class NegativeTransferWarning(MatmosaicWarning):
     """A simple answer is better on the validation rows than what was fitted."""
 
 
+class UnusedHeadWarning(MatmosaicWarning):
+    """The module has a head for the property that is learnt, and a new head is started all the same."""
+
+
 class TrunkMemoryWarning(MatmosaicWarning):
     """The outputs of frozen layers do not fit into memory and are computed anew in each step."""
 

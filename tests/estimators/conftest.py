@@ -1,10 +1,11 @@
 """Strained crystals labelled with their volume, and a tiny module that was trained on them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from matmosaic import TransferRegressor
+from matmosaic import MPTRegressor, TransferRegressor
 from matmosaic.estimators.moe import MoERegressor
 from matmosaic.graphs import build
 from matmosaic.graphs.cache import PROCESS_CACHE
@@ -99,3 +100,42 @@ def make_mixture(modules):
         return MoERegressor(**{"modules": given, "max_epochs": 3, "random_state": 0, **parameters})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def table(labelled):
+    """Structures with three properties, of which each row lacks one or none."""
+    X, volume = labelled
+    labels = pd.DataFrame(
+        {
+            "volume": volume,
+            "density": [one.density for one in X],
+            "mass": [one.composition.weight / len(one) for one in X],
+        }
+    )
+    labels.iloc[::4, 1] = np.nan
+    labels.iloc[1::4, 2] = np.nan
+    return X, labels
+
+
+UNITS = {"volume": "angstrom^3/atom", "density": "g/cm^3", "mass": "u/atom"}
+
+
+@pytest.fixture
+def make_mpt():
+    """Function that makes a quick, reproducible multi-property regressor."""
+
+    def make(**parameters):
+        own = {"backbone_options": {"width": 8, "n_convolutions": 2}, "head_widths": (8,)}
+        return MPTRegressor(**{**own, "max_epochs": 3, "random_state": 0, **parameters})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def several(table):
+    """A tiny module with heads for volume, density and mass, trained for a moment."""
+    pretraining = MPTRegressor(
+        backbone_options={"width": 8, "n_convolutions": 2}, head_widths=(8,), max_epochs=20, random_state=0
+    )
+    return pretraining.fit(*table).to_module(name="several", unit=UNITS, license_weights="MIT")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from matmosaic import GraphSettings, TransferRegressor
+from matmosaic import GraphSettings, MPTRegressor, TransferRegressor
 from matmosaic.estimators._checks import CONSTRAINTS, check_parameters
 from matmosaic.estimators.moe import MoERegressor
 from matmosaic.exceptions import InvalidParameterError
@@ -51,6 +51,10 @@ REFUSED = [
     ("trunk_memory", "2GB", "a number of bytes, an int >= 0"),
 ]
 MISSPELT = [
+    ("head", "inherited", "Did you mean 'inherit'? Valid: 'inherit', 'new'."),
+    ("loss", "mae", "Did you mean 'mse'? Valid: 'l1', 'mse'."),
+    ("reduction", "mean", "Valid: 'present', 'reference'."),
+    ("sampling", "uniforme", "Did you mean 'uniform'? Valid: 'proportional', 'uniform'."),
     ("aggregation", "concta", "Did you mean 'concat'? Valid: 'add', 'concat', 'ensemble'."),
     ("aggregation", "mean", "Valid: 'add', 'concat', 'ensemble'."),
     ("gate_init", "prxy", "Did you mean 'proxy'? Valid: 'proxy', 'uniform', 'warmup'."),
@@ -78,11 +82,15 @@ ACCEPTED = [
 ]
 
 
+def made_with(name, value):
+    """Return an estimator that has the parameter; the constructors only assign."""
+    estimators = (TransferRegressor(), MPTRegressor(), MoERegressor("bundled:*"))
+    return next(one for one in estimators if name in one.get_params()).set_params(**{name: value})
+
+
 @pytest.mark.parametrize(("name", "value", "expected"), REFUSED)
 def test_wrong_values_are_refused_in_fit_with_what_was_expected(name, value, expected, labelled):
-    only_moe = name not in TransferRegressor().get_params()
-    # The constructors only assign.
-    estimator = MoERegressor("bundled:*", **{name: value}) if only_moe else TransferRegressor(**{name: value})
+    estimator = made_with(name, value)
     with pytest.raises(InvalidParameterError) as caught:
         estimator.fit(*labelled)
     assert str(caught.value) == f"'{name}' must be {expected}. Got {value!r}."
@@ -91,7 +99,7 @@ def test_wrong_values_are_refused_in_fit_with_what_was_expected(name, value, exp
 @pytest.mark.parametrize(("name", "value", "advice"), MISSPELT)
 def test_misspelt_choices_get_a_guess(name, value, advice, labelled):
     with pytest.raises(InvalidParameterError) as caught:
-        MoERegressor("bundled:*", **{name: value}).fit(*labelled)
+        made_with(name, value).fit(*labelled)
     assert str(caught.value) == f"Unknown value of '{name}' '{value}'. {advice}"
 
 
@@ -101,7 +109,7 @@ def test_values_are_accepted_as_numpy_makes_them_too(name, value):
 
 
 def test_each_constrained_name_is_a_parameter_whose_default_is_accepted():
-    defaults = [TransferRegressor().get_params(), MoERegressor("bundled:*").get_params()]
-    assert CONSTRAINTS.keys() <= defaults[0].keys() | defaults[1].keys()
+    defaults = [one.get_params() for one in (TransferRegressor(), MPTRegressor(), MoERegressor("bundled:*"))]
+    assert CONSTRAINTS.keys() <= set().union(*defaults)
     for one in defaults:
         check_parameters(one)

@@ -41,3 +41,11 @@ def test_raw_rows_are_graphs_of_the_first_expert(crystals):
     assert dataset.raw().table is near
     batch, targets = dataset.raw()[0]
     assert (batch.z.tolist(), targets.tolist()) == (far.select([5]).z.tolist(), [[10, 1]])
+
+
+def test_missing_targets_have_no_weight(crystals):
+    targets = np.array([[1.0, np.nan], [2.0, 3.0]])
+    dataset = TableDataset(GraphTable.from_structures(crystals[:2]), targets, np.array([1.0, 5.0]))
+    assert dataset.labels.tolist() == [[1, 0], [2, 3]]
+    assert dataset.weights.tolist() == [[1, 0], [5, 5]]
+    assert dataset[0][1].tolist() == [[1, 0, 1, 0]]

@@ -12,11 +12,19 @@ from matmosaic.backbones import MLP, make_table, unfreeze
 from matmosaic.backbones.cgcnn import CGCNN
 from matmosaic.exceptions import InvalidParameterError, UnsupportedElementError
 from matmosaic.graphs import GraphSettings, GraphTable
-from matmosaic.learning import MixtureModel, RegressionModel, TableDataset, make_net, predict_rows
+from matmosaic.learning import (
+    MixtureModel,
+    RegressionModel,
+    TableDataset,
+    TargetScale,
+    make_net,
+    predict_rows,
+)
 from matmosaic.learning.aggregation import AGGREGATIONS
 from matmosaic.learning.gate import Gate
 
 TARGETS = np.linspace(-1.5, 1.5, 12)
+ONE = TargetScale(0.0, 1.0)
 UNFROZEN = ["head", "last", "all"]
 
 
@@ -61,7 +69,7 @@ def net_of(model, validation=None):
     return make_net(
         model,
         validation,
-        target_std=1.0,
+        scale=ONE,
         max_epochs=4,
         patience=None,
         batch_size=5,

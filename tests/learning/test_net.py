@@ -7,15 +7,16 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 
-from matmosaic.learning import TableDataset, make_net
-from matmosaic.learning.net import WeightedMSELoss
+from matmosaic.learning import TableDataset, TargetScale, make_net
+from matmosaic.learning.net import WeightedLoss
 
 TARGETS = np.linspace(-1.5, 1.5, 12)
+ONE = TargetScale(0.0, 1.0)
 
 
 def trained(model, table, *, validation=None, weights=None, **options):
     settings = {
-        "target_std": 1.0,
+        "scale": ONE,
         "max_epochs": 8,
         "patience": None,
         "batch_size": 5,
@@ -42,15 +43,32 @@ class Snapshots(Callback):
 def test_weighted_loss():
     prediction = torch.tensor([[1.0], [2.0], [5.0]])
     target = torch.tensor([[0.0, 1.0], [0.0, 3.0], [0.0, 0.0]])
-    assert WeightedMSELoss()(prediction, target).item() == pytest.approx((1 + 3 * 4) / 4)
+    assert WeightedLoss()(prediction, target).item() == pytest.approx((1 + 3 * 4) / 4)
     target[:, 1] = 1
     expected = torch.nn.functional.mse_loss(prediction, target[:, :1])
-    torch.testing.assert_close(WeightedMSELoss()(prediction, target), expected)
+    torch.testing.assert_close(WeightedLoss()(prediction, target), expected)
 
 
-def test_loss_without_any_weight_teaches_nothing():
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (1 + 3 * 4 + 3 * 16) / 7),
+        ({"error": "l1"}, (1 + 3 * 2 + 3 * 4) / 7),
+        ({"error": "l1", "reduction": "reference"}, (1 + 3 * 2 + 3 * 4) / (2 * 1 + 2 * 3)),
+    ],
+    ids=lambda value: "-".join(value.values()) or "mse" if isinstance(value, dict) else None,
+)
+def test_loss_of_several_targets(options, expected):
+    """The first row lacks its second target; the second row counts three times."""
+    prediction = torch.tensor([[1.0, 9.0], [2.0, 5.0]])
+    target = torch.tensor([[0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 3.0, 3.0]])
+    assert WeightedLoss(**options)(prediction, target).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("reduction", ["present", "reference"])
+def test_loss_without_any_weight_teaches_nothing(reduction):
     prediction = torch.ones(3, 1, requires_grad=True)
-    loss = WeightedMSELoss()(prediction, torch.zeros(3, 2))
+    loss = WeightedLoss(reduction=reduction)(prediction, torch.zeros(3, 2))
     loss.backward()
     assert loss.item() == 0
     assert prediction.grad.tolist() == [[0]] * 3
@@ -71,7 +89,7 @@ def test_small_network_overfits(make_model):
     net = make_net(
         model,
         None,
-        target_std=1.0,
+        scale=ONE,
         max_epochs=150,
         patience=None,
         batch_size=12,
@@ -101,7 +119,9 @@ def test_cached_trunk_trains_as_the_whole_network_does(float64, make_model, stra
 
 def test_validation_error_is_in_the_unit_of_the_labels(make_model):
     model, table = make_model("last")
-    net = trained(model, table, validation=TARGETS[9:], target_std=10.0, max_epochs=1, batch_size=2)
+    net = trained(
+        model, table, validation=TARGETS[9:], scale=TargetScale(0.0, 10.0), max_epochs=1, batch_size=2
+    )
     predicted = net.module_.eval()(table.select([9, 10, 11]))[:, 0].detach().numpy()
     assert net.history[-1, "valid_mae"] == pytest.approx(10 * abs(predicted - TARGETS[9:]).mean(), rel=1e-5)
     assert net.history[-1, "valid_loss"] == pytest.approx(((predicted - TARGETS[9:]) ** 2).mean(), rel=1e-5)
@@ -114,7 +134,7 @@ def test_validation_error_is_weighted(make_model):
     net = make_net(
         model,
         held,
-        target_std=1.0,
+        scale=ONE,
         max_epochs=1,
         patience=None,
         batch_size=2,
@@ -229,7 +249,7 @@ import torch
 from pymatgen.core import Lattice, Structure
 from matmosaic.backbones import MLP, make_table, unfreeze
 from matmosaic.backbones.cgcnn import CGCNN
-from matmosaic.learning import RegressionModel, TableDataset, make_net
+from matmosaic.learning import RegressionModel, TableDataset, TargetScale, make_net
 lattices = [Lattice.from_parameters(5, 5.3, 5.7 + 0.01 * i, 81, 88, 97) for i in range(40)]
 places = np.random.default_rng(0).random((8, 3))
 crystals = [Structure(lattice, ["Na", "Cl"] * 4, places) for lattice in lattices]
@@ -239,8 +259,8 @@ def train():
     unfreeze(backbone, "all")
     table = make_table(backbone, crystals)
     model = RegressionModel(backbone, MLP(32))
-    settings = dict(target_std=1.0, max_epochs=2, patience=None, batch_size=32, learning_rate=0.01)
-    net = make_net(model, None, backbone_learning_rate=0.01, **settings)
+    settings = dict(max_epochs=2, patience=None, batch_size=32, learning_rate=0.01)
+    net = make_net(model, None, scale=TargetScale(0.0, 1.0), backbone_learning_rate=0.01, **settings)
     net.fit(TableDataset(table, np.linspace(-1, 1, 40)), None)
     digest = hashlib.sha256()
     for value in net.module_.state_dict().values():

@@ -107,3 +107,19 @@ def test_scale_of_equal_labels_is_one(value, n_rows):
 
 def test_small_spread_about_a_large_mean_is_kept():
     assert TargetScale.of(np.array([1e6, 1e6 + 1e-3])).std == pytest.approx(5e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("transform", ["identity", "log", "log10", "log1p"])
+def test_scale_of_a_card(transform):
+    scale = TargetScale.from_card({"name": transform, "mean": 0.5, "std": 2.0, "right_skewed": True})
+    assert TargetScale.from_card(scale.to_card()) == scale
+    y = np.array([0.1, np.nan, 7.0])
+    scaled = scale.scale(y)
+    np.testing.assert_allclose(scale.unscale(scaled), y)
+    np.testing.assert_allclose(scale.errors(scaled, scale.scale(y[::-1])), abs(y - y[::-1]))
+
+
+def test_labels_outside_of_the_transform_are_named():
+    scale = TargetScale(0.0, 1.0, "log")
+    with pytest.raises(InvalidTargetsError, match=r"learnt the log of its labels, and -2 has none"):
+        scale.scale(np.array([1.0, np.nan, -2.0]))

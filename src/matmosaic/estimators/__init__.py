@@ -1,7 +1,8 @@
 """Estimators: ``fit(structures, y)`` and ``predict(structures)``, one file per method."""
 
 from matmosaic.estimators.moe import MoERegressor
+from matmosaic.estimators.mpt import MPTRegressor
 from matmosaic.estimators.persistence import load_estimator
 from matmosaic.estimators.transfer import TransferRegressor
 
-__all__ = ["MoERegressor", "TransferRegressor", "load_estimator"]
+__all__ = ["MPTRegressor", "MoERegressor", "TransferRegressor", "load_estimator"]

@@ -38,6 +38,10 @@ def _is_options(value: Any) -> bool:
 
 
 CHOICES = {
+    "head": ("new", "inherit"),
+    "loss": ("mse", "l1"),
+    "reduction": ("present", "reference"),
+    "sampling": ("proportional", "uniform"),
     "aggregation": ("add", "concat", "ensemble"),
     "gate_init": ("proxy", "warmup", "uniform"),
     "guard": ("none", "report", "fallback"),
@@ -67,6 +71,10 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_sequence_of(value, lambda one: _is_int(one, 1)),
         "a sequence of ints >= 1",
     ),
+    "head": _one_of("head"),
+    "loss": _one_of("loss"),
+    "reduction": _one_of("reduction"),
+    "sampling": _one_of("sampling"),
     "n_active": (lambda value: value is None or _is_int(value, 1), "an int >= 1, or None for all modules"),
     "aggregation": _one_of("aggregation"),
     "gate_init": (

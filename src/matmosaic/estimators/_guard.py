@@ -48,7 +48,7 @@ class FrozenOutputs(NamedTuple):
 
 def _own(module: PretrainedModule, features: np.ndarray) -> np.ndarray:
     head = module.card.head
-    if head is None or head.get("n_out", 1) != 1:
+    if head is None or module.card.properties or head.get("n_out", 1) != 1:
         return np.full(len(features), np.nan)
     return module.predict_from(features)
 

@@ -105,7 +105,8 @@ class MixtureCard:
 
     def to_json(self) -> bytes:
         """Return the card as JSON text, one line per field."""
-        values = {"format": FORMAT, **asdict(self)}
+        scale = {"mean": self.scale.mean, "std": self.scale.std}
+        values = {"format": FORMAT, **asdict(self), "scale": scale}
         lines = [
             f"  {json.dumps(name)}: {json.dumps(value, default=plain)}" for name, value in values.items()
         ]

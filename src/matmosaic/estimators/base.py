@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EarlyStopping
@@ -20,21 +20,21 @@ from matmosaic.exceptions import (
     DivergedFitWarning,
     InterruptedFitWarning,
     InvalidParameterError,
-    InvalidTargetsError,
     UnusableRowsWarning,
 )
 from matmosaic.graphs import GraphTable
 from matmosaic.learning import (
+    ManyProperties,
     MixtureModel,
+    OneProperty,
+    PropertyScales,
     RegressionModel,
     TableDataset,
     TargetScale,
     check_sample_weight,
-    check_targets,
     make_net,
 )
 from matmosaic.learning.memory import keep_freed_memory
-from matmosaic.learning.sampling import balancing_probabilities
 from matmosaic.structures import as_structures, structure_arrays, structure_hash, usable_structures
 
 if TYPE_CHECKING:
@@ -43,10 +43,11 @@ if TYPE_CHECKING:
 Model: TypeAlias = "RegressionModel | MixtureModel"
 # A GraphTable or an ExpertTable: what the model's own ``make_table`` returns.
 Table: TypeAlias = Any
+Task: TypeAlias = "OneProperty | ManyProperties"
+# Structures that were read once, or a table of their graphs.
+Rows: TypeAlias = "GraphTable | list[Any]"
 
 HISTORY = ("epoch", "train_loss", "valid_loss", "valid_mae", "dur")
-# Below this a mean and a standard deviation of the labels say nothing.
-MIN_TRAINING_ROWS = 2
 ROWS_NAMED = 10
 # Hexadecimal digits: 48 bits tell 10^5 structures apart and keep cards small.
 FINGERPRINT_LENGTH = 12
@@ -61,13 +62,15 @@ class Labelled(NamedTuple):
 
 
 class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
-    """Base of the estimators: structures in, one property out.
+    """Base of the estimators: structures in, one property or several out.
 
     Subclasses have the parameters used below in their constructor, and write :meth:`_model`,
     :meth:`_learn` and :meth:`_backbone_learning_rate`.
     """
 
     net_: NeuralNet
+    scale_: TargetScale | PropertyScales
+    _task: Task = OneProperty()
 
     @abstractmethod
     def _model(self) -> Model:
@@ -80,7 +83,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
     ) -> GraphRegressor:
-        """Learn a property of structures.
+        """Learn a property of structures, or several if the estimator can.
 
         Parameters
         ----------
@@ -88,7 +91,8 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             List, tuple, Series, one-column DataFrame or object array of structures: pymatgen
             ``Structure`` or ``Molecule``, ASE ``Atoms``, monty dicts, CIF or POSCAR paths or text.
         y : array-like of shape (n_structures,)
-            Labels, in any unit; predictions are in the same.
+            Labels, in any unit; predictions are in the same. For several properties, of shape
+            (n_structures, n_properties), with NaN where a label is missing; a DataFrame names them.
         sample_weight : array-like of shape (n_structures,), optional
             Weights of the rows in the loss and in the validation error; a weight of 0 leaves its row out.
         X_val, y_val : structures and labels, optional
@@ -111,21 +115,21 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         # If this fit fails half-way, the last one's network must not be left beside this one's scale.
         if hasattr(self, "net_"):
             del self.net_
+        self._task = self._task_of(y)
         with seeded(self.random_state, device) as rng, device_memory(self.batch_size):
             model = self._model().to(device)
-            rows = _rows(X)
-            given = self._labelled(rows, y, sample_weight, model)
+            # Labels are checked before the costlier graphs are built.
+            rows, y, weight = self._read(X, y, sample_weight)
+            given = Labelled(self._table(rows, model), y, weight)
             train, validation = self._divide(given, X_val, y_val, model, rng)
-            self.scale_ = TargetScale.of(
-                given.y[train], None if given.weight is None else given.weight[train]
-            )
+            self.scale_ = self._scale(y[train], None if weight is None else weight[train])
             self._learn(model, *self._datasets(model, given, train, validation, device))
         self.n_train_ = len(train)
         self._fingerprints = _fingerprints(rows)
         return self
 
-    def predict(self, X: Any, *, on_error: Literal["raise", "nan"] = "raise") -> np.ndarray:
-        """Predict the property of structures.
+    def predict(self, X: Any, *, on_error: Literal["raise", "nan"] = "raise") -> Any:
+        """Predict the property of structures, or the properties.
 
         Parameters
         ----------
@@ -138,14 +142,15 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         Returns
         -------
         ndarray of float64, shape (n_structures,)
-            In the unit of the labels.
+            In the unit of the labels. Of several properties, of shape (n_structures, n_properties), or a
+            DataFrame if the labels were one.
         """
         check_is_fitted(self, "net_")
         if on_error not in ("raise", "nan"):
             raise InvalidParameterError(f"'on_error' must be 'raise' or 'nan'. Got {on_error!r}.")
-        if on_error == "nan" and not isinstance(X, GraphTable):
-            return self._predict_usable(X)
-        return self._predict(X)
+        usable = on_error == "nan" and not isinstance(X, GraphTable)
+        predictions = self._predict_usable(X) if usable else self._predict(X)
+        return self._task.named(predictions, X.index if isinstance(X, pd.Series | pd.DataFrame) else None)
 
     def _predict(self, X: Any) -> np.ndarray:
         model = self.net_.module_
@@ -153,7 +158,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         with device_memory(self.batch_size):
             table = self._table(X, model).to(device)
             scaled = model.predict(table, batch_size=self.batch_size)
-        return self.scale_.unscale(scaled[:, 0].cpu().numpy().astype(float))
+        return self.scale_.unscale(self._task.outputs(scaled))
 
     def _elements(self) -> frozenset[int] | None:
         """Return the atomic numbers that what predicts knows; None for all."""
@@ -167,10 +172,10 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             usable = [known.issuperset(structure_arrays(one).numbers) for one in structures]
             structures = [one for one, good in zip(structures, usable, strict=True) if good]
             rows = rows[np.array(usable, dtype=bool)]
-        predictions = np.full(len(X), np.nan)
+        predictions = np.full((len(X), *self._task.shape), np.nan)
         if structures:
-            predictions[rows] = self.predict(structures)
-        bad = np.flatnonzero(np.isnan(predictions))
+            predictions[rows] = self._predict(structures)
+        bad = np.flatnonzero(np.isnan(predictions).reshape(len(X), -1).any(axis=1))
         if len(bad):
             named = ", ".join(f"X[{row}]" for row in bad[:ROWS_NAMED])
             warnings.warn(
@@ -191,11 +196,21 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
     def _table(self, X: Any, model: Model) -> Table:
         return model.make_table(X, compress=self.compress, n_jobs=self.n_jobs, memory=self.memory)
 
-    def _labelled(self, rows: GraphTable | list[Any], y: Any, sample_weight: Any, model: Model) -> Labelled:
-        """Check the labels before the costlier graphs are built."""
-        y = check_targets(y, len(rows))
-        weight = check_sample_weight(sample_weight, len(rows))
-        return Labelled(self._table(rows, model), y, weight)
+    def _task_of(self, y: Any) -> Task:
+        """Return what the labels ask for."""
+        return OneProperty()
+
+    def _scale(self, y: np.ndarray, weight: np.ndarray | None) -> TargetScale | PropertyScales:
+        """Return the scale on which labels are learnt, from those of the training rows."""
+        return self._task.scale(y, weight)
+
+    def _read(
+        self, X: Any, y: Any, weight: Any, *, name: str = "y", constant: bool = False
+    ) -> tuple[Rows, np.ndarray, np.ndarray | None]:
+        """Return structures, labels and weights, checked; the subclass may leave rows out."""
+        rows = _rows(X)
+        y = self._task.read(y, len(rows), name=name, constant=constant)
+        return rows, y, check_sample_weight(weight, len(rows))
 
     def _divide(
         self, given: Labelled, X_val: Any, y_val: Any, model: Model, rng: np.random.RandomState
@@ -204,20 +219,12 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         if (X_val is None) != (y_val is None):
             raise InvalidParameterError("'X_val' and 'y_val' must be given together. Got only one of them.")
         used = np.arange(len(given.y)) if given.weight is None else np.flatnonzero(given.weight)
-        n_rows = len(used)
-        n_held = 0 if X_val is not None else math.ceil(self.validation_fraction * n_rows)
-        if n_rows - n_held < MIN_TRAINING_ROWS:
-            raise InvalidTargetsError(
-                f"'X' has {n_rows} rows{'' if given.weight is None else ' of weight > 0'}, and "
-                f"validation_fraction={self.validation_fraction} takes {n_held} of them; at least "
-                f"{MIN_TRAINING_ROWS} must be left to train on. Give more rows, or a smaller fraction."
-            )
+        fraction = self.validation_fraction if X_val is None else 0
+        held = self._task.hold_out(given.y, used, fraction, rng)
         if X_val is not None:
-            rows = _rows(X_val)
-            y_val = check_targets(y_val, len(rows), name="y_val", constant=True)
+            rows, y_val, _ = self._read(X_val, y_val, None, name="y_val", constant=True)
             return used, Labelled(self._table(rows, model), y_val, None)
-        order = used[rng.permutation(n_rows)]
-        return np.sort(order[n_held:]), np.sort(order[:n_held]) if n_held else None
+        return np.setdiff1d(used, held), held if len(held) else None
 
     def _datasets(
         self,
@@ -254,7 +261,12 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
 
     def _probabilities(self, rows: TableDataset) -> np.ndarray | None:
         """Return sampling probabilities of training rows; None for equal ones."""
-        return balancing_probabilities(rows.targets[:, 0].cpu().numpy()) if self.weighted_sampling else None
+        labels = torch.where(rows.weights > 0, rows.labels, torch.nan)
+        return self._task.probabilities(labels.cpu().numpy(), balanced=self.weighted_sampling)
+
+    def _loss(self) -> dict[str, Any]:
+        """Return the net's options about the loss."""
+        return {}
 
     def _net(
         self,
@@ -265,11 +277,12 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
     ) -> NeuralNet:
         """Return an initialised net over a model; ``changed`` are options in place of parameters."""
         names = ("max_epochs", "patience", "batch_size", "learning_rate", "callbacks", "verbose")
-        options = {name: getattr(self, name) for name in names} | changed
+        options = {name: getattr(self, name) for name in names} | self._loss() | changed
         return make_net(
             model,
             validation,
-            target_std=self.scale_.std,
+            scale=self.scale_,
+            names=self._task.names,
             backbone_learning_rate=self._backbone_learning_rate(),
             probabilities=probabilities,
             device=resolve_device(self.device),
@@ -283,7 +296,8 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
     def _read_history(self) -> None:
         """Keep the finished epochs as a table; warn if there are fewer than was asked for."""
         epochs = [epoch for epoch in self.net_.history.to_list() if HISTORY[-1] in epoch]
-        names = [name for name in HISTORY if not epochs or name in epochs[0]]
+        every = [*HISTORY, *(f"valid_mae {name}" for name in self._task.names or ())]
+        names = [name for name in every if not epochs or name in epochs[0]]
         # An interrupt may fall between two callbacks that write to the same epoch.
         rows = [[epoch.get(name, np.nan) for name in names] for epoch in epochs]
         self.history_ = pd.DataFrame(rows, columns=names)
@@ -315,12 +329,12 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         return len(diverged) > 0
 
 
-def _rows(X: Any) -> GraphTable | list[Any]:
+def _rows(X: Any) -> Rows:
     """Return a table as it is, and anything else as checked structures, which are read once."""
     return X if isinstance(X, GraphTable) else as_structures(X)
 
 
-def _fingerprints(rows: GraphTable | list[Any]) -> list[str]:
+def _fingerprints(rows: Rows) -> list[str]:
     """Return one-way hashes of training structures; a table holds no structures, and so none."""
     if isinstance(rows, GraphTable):
         return []

@@ -21,7 +21,7 @@ from matmosaic.estimators._guard import MIXTURE, Guard, train_scratch
 from matmosaic.estimators._mixture_files import SavedMixture, mixture_files
 from matmosaic.estimators.persistence import SavableRegressor, SavedFiles
 from matmosaic.estimators.transfer import TRANSFER_RATE
-from matmosaic.learning import MixtureModel, TableDataset, predict_rows
+from matmosaic.learning import MixtureModel, TableDataset, TargetScale, predict_rows
 from matmosaic.learning.aggregation import AGGREGATIONS
 from matmosaic.learning.gate import Gate
 
@@ -149,6 +149,8 @@ class MoERegressor(SavableRegressor):
     >>> int((model.gate_scores_ > 0).sum())
     2
     """
+
+    scale_: TargetScale
 
     def __init__(
         self,
@@ -365,7 +367,7 @@ class MoERegressor(SavableRegressor):
     def _elements(self) -> frozenset[int] | None:
         return super()._elements() if self._fallback is None else self._fallback._elements()
 
-    def _to_files(self, *, target: str, unit: str) -> dict[str, bytes]:
+    def _to_files(self, *, target: Any, unit: Any) -> dict[str, bytes]:
         return mixture_files(
             self.net_.module_,
             modules=self.module_cards_,

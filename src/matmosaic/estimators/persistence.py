@@ -25,6 +25,8 @@ from matmosaic.modules._files import read_files, write_files
 
 ESTIMATOR_FILE = "estimator.json"
 FORMAT = "matmosaic.estimator/1"
+# What labels are called on a card where nobody says.
+DEFAULT_TARGET = "y"
 
 _classes: dict[str, type[SavableRegressor]] = {}
 
@@ -67,8 +69,8 @@ class SavableRegressor(GraphRegressor):
         self,
         directory: str | PathLike[str],
         *,
-        target: str = "y",
-        unit: str = "unit of y",
+        target: str | Sequence[str] = DEFAULT_TARGET,
+        unit: str | Sequence[str] | Mapping[str, str] = "unit of y",
         overwrite: bool = False,
     ) -> None:
         """Write the fitted estimator into a directory, all or nothing, without pickle.
@@ -80,7 +82,8 @@ class SavableRegressor(GraphRegressor):
         directory : str or path-like
             Directory to create.
         target, unit : str
-            What the labels were, for the module's card, such as ``"bulk modulus"`` and ``"GPa"``.
+            What the labels were, for the module's card, such as ``"bulk modulus"`` and ``"GPa"``; of several
+            properties as for :meth:`MPTRegressor.to_module`.
         overwrite : bool, default=False
             Replace an estimator that is there.
 
@@ -93,7 +96,7 @@ class SavableRegressor(GraphRegressor):
         write_files(path, to_files(self, target=target, unit=unit), overwrite=overwrite)
 
     @abstractmethod
-    def _to_files(self, *, target: str, unit: str) -> dict[str, bytes]:
+    def _to_files(self, *, target: Any, unit: Any) -> dict[str, bytes]:
         """Return the content of the files that hold what was learnt, by name."""
 
     @abstractmethod
@@ -144,7 +147,7 @@ class SavableRegressor(GraphRegressor):
         return estimator
 
 
-def to_files(estimator: SavableRegressor, *, target: str, unit: str) -> dict[str, bytes]:
+def to_files(estimator: SavableRegressor, *, target: Any, unit: Any) -> dict[str, bytes]:
     """Return the content of all files of a fitted estimator, by name; see :meth:`SavableRegressor.save`."""
     check_is_fitted(estimator, "net_")
     given = (item for value in estimator.get_params(deep=False).values() for item in _items(value))

@@ -5,15 +5,24 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from matmosaic.backbones import MLP, Backbone, unfreeze
+from matmosaic.estimators._own_heads import own_heads, own_outputs, warn_of_known
 from matmosaic.estimators.persistence import SavableRegressor, SavedFiles
 from matmosaic.exceptions import ModuleFormatError
-from matmosaic.learning import RegressionModel, TableDataset, TargetScale
+from matmosaic.learning import (
+    ManyProperties,
+    OneProperty,
+    PropertyScales,
+    RegressionModel,
+    TableDataset,
+    TargetScale,
+)
 from matmosaic.modules import ModuleCard, PretrainedModule
 
 
@@ -21,17 +30,40 @@ class SingleBackboneRegressor(SavableRegressor):
     """An estimator of one backbone, whose saved directory is also a module."""
 
     @abstractmethod
-    def _backbone(self) -> tuple[Backbone, ModuleCard | None]:
-        """Return a fresh backbone to train, and the card of the module that it came from."""
+    def _backbone(self) -> tuple[Backbone, PretrainedModule | None]:
+        """Return a fresh backbone to train, and the module that it came from."""
+
+    def _task_of(self, y: Any) -> OneProperty | ManyProperties:
+        frame = isinstance(y, pd.DataFrame) and y.shape[1] == 1
+        name = y.columns[0] if frame else getattr(y, "name", None)
+        return OneProperty(None if name is None else str(name))
 
     def _model(self) -> RegressionModel:
-        backbone, self.module_card_ = self._backbone()
+        backbone, module = self._backbone()
+        self.module_card_ = None if module is None else module.card
         # There is nothing to keep in a network that was not trained.
-        self.unfrozen_ = unfreeze(backbone, "all" if self.module_card_ is None else self.unfrozen)
-        return RegressionModel(backbone, MLP(backbone.n_features, self.head_widths))
+        self.unfrozen_ = unfreeze(backbone, "all" if module is None else self.unfrozen)
+        return RegressionModel(backbone, self._task.join(self._heads(backbone, module)))
+
+    def _heads(self, backbone: Backbone, module: PretrainedModule | None) -> list[MLP]:
+        """Return a head for each property, new ones or the module's own."""
+        if self.head == "inherit":
+            outputs = own_outputs(self.module_card_, self._task)
+            return own_heads(cast("PretrainedModule", module), outputs)
+        warn_of_known(self.module_card_, self._task, stacklevel=4)  # The call of fit.
+        return [MLP(backbone.n_features, self.head_widths) for _ in self._task.names or [None]]
+
+    def _scale(self, y: np.ndarray, weight: np.ndarray | None) -> TargetScale | PropertyScales:
+        if self.head == "inherit":  # Another scale would change what the head predicts.
+            return self._task.of_card(own_outputs(self.module_card_, self._task))
+        return super()._scale(y, weight)
+
+    def _loss(self) -> dict[str, Any]:
+        return {"loss": self.loss}
 
     def _learn(self, model: Any, train: TableDataset, validation: TableDataset | None) -> None:
-        if self.module_card_ is not None:  # Features of random weights have no scale worth keeping.
+        # Features of random weights have no scale worth keeping, and a module's own head has its own.
+        if self.module_card_ is not None and self.head == "new":
             model.scale_features(train, batch_size=self.batch_size)
         self._train(model, train, validation)
 
@@ -79,7 +111,6 @@ class SingleBackboneRegressor(SavableRegressor):
         check_is_fitted(self, "net_")
         model = self.net_.module_
         source = self.module_card_
-        scale = {"name": "identity", "mean": self.scale_.mean, "std": self.scale_.std, "right_skewed": False}
         card = ModuleCard(
             name=name,
             version=version,
@@ -89,28 +120,34 @@ class SingleBackboneRegressor(SavableRegressor):
             atom_table=model.backbone.atom_table,
             base=None if source is None else source.sha256,
             head=model.head.options(),
-            target=target,
-            unit=unit,
-            target_transform=scale,
             n_train=self.n_train_,
             dataset=dict(dataset or {"name": None, "doi": None}),
-            metrics=self._metrics(unit),
             license_code="MIT",
             license_weights=license_weights,
             references=list(references),
             fingerprints=self._fingerprints,
+            **self._predicted(target, unit),
         )
         return PretrainedModule(card, model.state_dict()).with_golden()
 
-    def _metrics(self, unit: str) -> list[dict[str, Any]]:
-        if self.history_.empty or "valid_mae" not in self.history_:
-            return []
-        best = float(self.history_["valid_mae"].min())
-        if not np.isfinite(best):
-            return []
-        return [{"name": "MAE", "value": best, "unit": unit, "split": "validation"}]
+    def _predicted(self, target: Any, unit: Any) -> dict[str, Any]:
+        """Return the fields of the card about what is predicted, and how well."""
+        scale = cast("TargetScale", self.scale_)
+        return {
+            "target": target,
+            "unit": unit,
+            "target_transform": scale.to_card(),
+            "metrics": self._metrics("MAE", "valid_mae", unit),
+        }
 
-    def _to_files(self, *, target: str, unit: str) -> dict[str, bytes]:
+    def _metrics(self, name: str, column: str, unit: str) -> list[dict[str, Any]]:
+        """Return the record of a validation error of the epoch that was kept; none if there is no such."""
+        if self.history_.empty or not np.isfinite(self.history_.get("valid_mae", np.nan)).any():
+            return []
+        value = float(self.history_[column][self.history_["valid_mae"].idxmin()])
+        return [{"name": name, "value": value, "unit": unit, "split": "validation"}]
+
+    def _to_files(self, *, target: Any, unit: Any) -> dict[str, bytes]:
         return self.to_module(name="estimator", target=target, unit=unit).to_files()
 
     def _to_dict(self) -> dict[str, Any]:
@@ -122,8 +159,7 @@ class SingleBackboneRegressor(SavableRegressor):
         card = document["module_card"]
         self.module_card_ = None if card is None else ModuleCard.from_dict(card)
         module = PretrainedModule.from_files(contents, source=source)
-        transform = module.card.target_transform
-        self.scale_ = TargetScale(transform["mean"], transform["std"])
+        self.scale_ = self._task.of_card(module.card.outputs)
         self._fingerprints = module.card.fingerprints
         backbone, head = module.build_backbone(), module.build_head()
         if head is None or module.card.n_train is None:

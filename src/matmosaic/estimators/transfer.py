@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from matmosaic.backbones.freezing import Unfrozen
 from matmosaic.estimators.single import SingleBackboneRegressor
 from matmosaic.exceptions import InvalidParameterError
 from matmosaic.graphs import GraphSettings
-from matmosaic.modules import ModuleCard, load_module
+from matmosaic.modules import PretrainedModule, load_module
 
 # Chang et al. train transferred layers at half the rate of the new head.
 TRANSFER_RATE = 5e-3
@@ -24,9 +24,10 @@ TRANSFER_RATE = 5e-3
 class TransferRegressor(SingleBackboneRegressor):
     """Fine-tune one pre-trained module on a property with few labels, or train from scratch.
 
-    The module's backbone gets a new head. What is frozen is evaluated once per structure and
-    kept; each epoch trains the rest: Adam with one rate for the head and one for the backbone, a
-    cosine schedule, and the epoch with the smallest validation error restored, backbone and head.
+    The module's backbone gets a new head, or keeps its own. What is frozen is evaluated once per
+    structure and kept; each epoch trains the rest: Adam with one rate for the head and one for the
+    backbone, a cosine schedule, and the epoch with the smallest validation error restored, backbone
+    and head.
 
     Parameters
     ----------
@@ -43,8 +44,15 @@ class TransferRegressor(SingleBackboneRegressor):
     unfrozen : str or sequence of str, default="last"
         What of the module is trained besides the head: ``"head"`` (nothing), ``"last"`` (the last
         layer), ``"all"``, or names of layer groups. Training from scratch trains everything.
+    head : {"new", "inherit"}, default="new"
+        ``"inherit"`` starts from the module's own head and keeps the scale that its labels were learnt
+        on, so that after 0 epochs the estimator predicts what the module does; ``y`` must be in the
+        unit of the module. Of a module of several properties, the head is inherited that ``y``, a
+        Series, is named after. The default starts anew, as labels are mostly of another property.
     head_widths : sequence of int, default=(32, 32)
-        Hidden layers of the new head.
+        Hidden layers of a new head; empty for a linear one.
+    loss : {"mse", "l1"}, default="mse"
+        Squared or absolute errors of the scaled labels.
     max_epochs : int, default=300
         Length of the schedule. 0 trains nothing.
     patience : int or None, default=None
@@ -80,8 +88,8 @@ class TransferRegressor(SingleBackboneRegressor):
     net_ : skorch.NeuralNet
         The trained net; ``net_.module_`` is the network.
     history_ : pandas.DataFrame
-        A row per epoch: ``train_loss``, ``valid_loss`` (scaled labels, squared), ``valid_mae``
-        (unit of y), ``dur`` (seconds).
+        A row per epoch: ``train_loss``, ``valid_loss`` (scaled labels), ``valid_mae`` (unit of y),
+        ``dur`` (seconds).
     best_epoch_ : int
         The epoch that was restored, counted from 1.
     unfrozen_ : list of str
@@ -89,13 +97,27 @@ class TransferRegressor(SingleBackboneRegressor):
     module_card_ : ModuleCard or None
         Of the module that was fine-tuned.
     scale_ : TargetScale
-        Mean and standard deviation of the training labels.
+        Mean and standard deviation of the training labels, or those of the inherited head.
     n_train_ : int
         Number of training rows, without the validation rows.
+
+    Warns
+    -----
+    UnusedHeadWarning
+        If ``y`` is named after a property that the module has a head for, and a new one is made.
+
+    Notes
+    -----
+    The strategies of Devi et al.: 1, everything is fine-tuned, ``unfrozen="all"``; 2, a new head on a
+    frozen network, ``unfrozen="head"``, where two linear layers without an activation between them, as
+    published, are one linear map, ``head_widths=()``; 3, the network's last layer alone, which is the
+    head, ``unfrozen="head", head="inherit"``; 4, layers of bonds or of angles alone, groups of the
+    backbone such as ``unfrozen="two_body"``.
 
     References
     ----------
     Chang, Wang, Ertekin, npj Comput. Mater. 8, 242 (2022), DOI 10.1038/s41524-022-00929-x.
+    Devi, Butler, Gopalakrishnan, npj Comput. Mater. (2024), DOI 10.1038/s41524-024-01486-1.
 
     Examples
     --------
@@ -114,7 +136,9 @@ class TransferRegressor(SingleBackboneRegressor):
         backbone_options: Mapping[str, Any] | None = None,
         graph_settings: GraphSettings | None = None,
         unfrozen: Unfrozen = "last",
+        head: Literal["new", "inherit"] = "new",
         head_widths: Sequence[int] = (32, 32),
+        loss: Literal["mse", "l1"] = "mse",
         max_epochs: int = 300,
         patience: int | None = None,
         batch_size: int = 250,
@@ -135,7 +159,9 @@ class TransferRegressor(SingleBackboneRegressor):
         self.backbone_options = backbone_options
         self.graph_settings = graph_settings
         self.unfrozen = unfrozen
+        self.head = head
         self.head_widths = head_widths
+        self.loss = loss
         self.max_epochs = max_epochs
         self.patience = patience
         self.batch_size = batch_size
@@ -151,10 +177,10 @@ class TransferRegressor(SingleBackboneRegressor):
         self.callbacks = callbacks
         self.verbose = verbose
 
-    def _backbone(self) -> tuple[Backbone, ModuleCard | None]:
+    def _backbone(self) -> tuple[Backbone, PretrainedModule | None]:
         if self.module is not None:
             module = load_module(self.module)
-            return module.build_backbone(), module.card
+            return module.build_backbone(), module
         build = plugins.load("backbones", self.backbone)
         options = copy.deepcopy(dict(self.backbone_options or {}))
         try:

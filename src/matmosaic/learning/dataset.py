@@ -26,8 +26,8 @@ class TableDataset(Dataset):
     ----------
     table : GraphTable or ExpertTable
         Graphs, usually with the trunk's features.
-    targets : ndarray of shape (n_rows,)
-        Scaled targets.
+    targets : ndarray of shape (n_rows,) or (n_rows, n_targets)
+        Scaled targets; NaN for one that is missing, which then has no weight.
     weights : ndarray of shape (n_rows,), optional
         Weights of the rows in the loss; ones when None.
     rows : ndarray of int, shape (n_rows,), optional
@@ -44,8 +44,21 @@ class TableDataset(Dataset):
     ) -> None:
         self.table = table
         self.rows = torch.as_tensor(np.arange(len(table)) if rows is None else rows, device=table.device)
-        columns = np.stack([targets, np.ones(len(targets)) if weights is None else weights], axis=1)
+        labels = targets[:, None] if targets.ndim == 1 else targets
+        there = ~np.isnan(labels)
+        weight = there if weights is None else there * weights[:, None]
+        columns = np.concatenate([np.where(there, labels, 0.0), weight], axis=1)
         self.targets = torch.as_tensor(columns, dtype=torch.get_default_dtype(), device=table.device)
+
+    @property
+    def labels(self) -> Tensor:
+        """Scaled targets (n_rows, n_targets), 0 where missing."""
+        return self.targets.chunk(2, dim=1)[0]
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights (n_rows, n_targets) in the loss, 0 where a target is missing."""
+        return self.targets.chunk(2, dim=1)[1]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,7 +75,7 @@ class TableDataset(Dataset):
         return self.__getitems__([row])
 
     def __getitems__(self, rows: Sequence[int]) -> tuple[Batch | ExpertBatch, Tensor]:
-        """Return a batch, and its targets and weights as columns (n_rows, 2)."""
+        """Return a batch, and its targets beside their weights, as columns (n_rows, 2 * n_targets)."""
         index = torch.as_tensor(rows, device=self.rows.device)
         return self.table.select(self.rows[index]), self.targets[index]
 

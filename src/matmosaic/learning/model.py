@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 from matmosaic.backbones import (
     MLP,
     Backbone,
+    PropertyHeads,
     make_table,
     structure_features,
     trunk_depth,
@@ -28,13 +29,13 @@ class RegressionModel(nn.Module):
     ----------
     backbone : Backbone
         With its trainable parameters already chosen; the depth of its trunk is read off once.
-    head : MLP
+    head : MLP or PropertyHeads
         From the backbone's features to the targets.
     """
 
     pretrained = "backbone.*"
 
-    def __init__(self, backbone: Backbone, head: MLP) -> None:
+    def __init__(self, backbone: Backbone, head: MLP | PropertyHeads) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -46,11 +47,16 @@ class RegressionModel(nn.Module):
 
     @torch.no_grad()
     def scale_features(self, rows: TableDataset, *, batch_size: int = 256) -> None:
-        """Let the head see features of zero mean and unit spread over some rows of what the trunk gave."""
+        """Let each head see features of zero mean and unit spread over the rows that have its target.
+
+        The rows are of what the trunk gave.
+        """
         self.eval()
         graphs = (rows.__getitems__(part)[0] for part in batches(len(rows), batch_size))
         features = torch.cat([self.backbone(graph, start=self.depth).u for graph in graphs])
-        self.head.scale.fit(features, rows.targets[:, 1])
+        heads = [self.head] if isinstance(self.head, MLP) else list(self.head)
+        for head, weight in zip(heads, rows.weights.T, strict=True):
+            head.scale.fit(features, weight)
 
     def penalty(self) -> float:
         """Return what is added to the training loss: nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,49 +18,88 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 from matmosaic.learning.dataset import TableDataset
 from matmosaic.learning.mixture import MixtureModel
 from matmosaic.learning.model import RegressionModel
+from matmosaic.learning.multitask import PropertyScales
+from matmosaic.learning.targets import TargetScale
 
 
-class WeightedMSELoss(nn.Module):
-    """Weighted mean squared error; targets come with their weights as a second column."""
+class WeightedLoss(nn.Module):
+    """Weighted mean of errors; targets come with their weights beside them.
+
+    Parameters
+    ----------
+    error : {"mse", "l1"}, default="mse"
+        Squares of differences, or their absolute values.
+    reduction : {"present", "reference"}, default="present"
+        What the sum of errors is divided by: the weights of the targets that are there, or as much as if
+        none were missing, as Devi et al. do.
+    """
+
+    def __init__(
+        self, error: Literal["mse", "l1"] = "mse", reduction: Literal["present", "reference"] = "present"
+    ) -> None:
+        super().__init__()
+        self.error = error
+        self.reduction = reduction
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compare predictions (n_rows, 1) with targets and weights (n_rows, 2)."""
-        label, weight = target.split(1, dim=1)
+        """Compare predictions (n_rows, n_targets) with targets and weights (n_rows, 2 * n_targets)."""
+        label, weight = target.chunk(2, dim=1)
+        difference = prediction - label
+        errors = difference.square() if self.error == "mse" else difference.abs()
+        # A row counts for all targets what it counts for those that it has.
+        every = weight if self.reduction == "present" else weight.amax(dim=1, keepdim=True).expand_as(weight)
         # A batch whose weights are all 0 has nothing to teach, which is not NaN.
-        total = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
-        return (weight * (prediction - label) ** 2).sum() / total
+        return (weight * errors).sum() / every.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 class ValidationError(Callback):
     """Record the weighted mean absolute error on the validation rows as ``valid_mae``.
 
+    It is in the unit of the target. Of several targets, each has its own ``valid_mae NAME`` in its unit, and
+    ``valid_mae`` is the mean over all labels on the scales that are learnt.
+
     Parameters
     ----------
-    std : float
-        Scale of the targets, so that the error is in their unit.
+    scale : TargetScale or PropertyScales
+        Of the targets.
+    names : sequence of str, optional
+        Of the targets where there are several.
     """
 
-    def __init__(self, std: float) -> None:
-        self.std = std
+    def __init__(self, scale: TargetScale | PropertyScales, names: Sequence[str] | None = None) -> None:
+        self.scale = scale
+        self.names = names
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Forget the last epoch."""
-        self.error_ = 0.0
-        self.weight_ = 0.0
+        self.error_: Any = 0.0
+        self.scaled_error_: Any = 0.0
+        self.weight_: Any = 0.0
 
     def on_batch_end(
         self, net: NeuralNet, batch: Any = None, training: bool = False, y_pred: Any = None, **kwargs: Any
     ) -> None:
         """Add up a validation batch."""
-        if not training:
-            label, weight = batch[1].split(1, dim=1)
-            self.error_ += float((weight * (y_pred - label).abs()).sum())
-            self.weight_ += float(weight.sum())
+        if training:
+            return
+        predicted, target = (one.cpu().numpy().astype(float) for one in (y_pred, batch[1]))
+        label, weight = np.split(target, 2, axis=1)
+        self.error_ += (weight * self.scale.errors(predicted, label)).sum(axis=0)
+        self.scaled_error_ += (weight * np.abs(predicted - label)).sum(axis=0)
+        self.weight_ += weight.sum(axis=0)
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Write the epoch's error to the history."""
-        error = self.error_ / self.weight_ if self.weight_ else float("nan")
-        net.history.record("valid_mae", self.std * error)
+        """Write the epoch's errors to the history."""
+        if self.names is None:
+            net.history.record("valid_mae", _ratio(np.sum(self.error_), np.sum(self.weight_)))
+            return
+        net.history.record("valid_mae", _ratio(self.scaled_error_.sum(), self.weight_.sum()))
+        for name, error, weight in zip(self.names, self.error_, self.weight_, strict=True):
+            net.history.record(f"valid_mae {name}", _ratio(error, weight))
+
+
+def _ratio(total: float, weight: float) -> float:
+    return float(total / weight) if weight else float("nan")
 
 
 class StopWhenDiverged(Callback):
@@ -94,12 +133,15 @@ def make_net(
     model: RegressionModel | MixtureModel,
     validation: TableDataset | None,
     *,
-    target_std: float,
+    scale: TargetScale | PropertyScales,
     max_epochs: int,
     patience: int | None,
     batch_size: int,
     learning_rate: float,
     backbone_learning_rate: float,
+    names: Sequence[str] | None = None,
+    loss: Literal["mse", "l1"] = "mse",
+    reduction: Literal["present", "reference"] = "present",
     probabilities: np.ndarray | None = None,
     callbacks: Sequence[Any] | None = None,
     device: str = "cpu",
@@ -113,8 +155,8 @@ def make_net(
         Trained in place.
     validation : TableDataset or None
         Watched for early stopping; the epoch that is best on it is restored.
-    target_std : float
-        Unit of the scaled targets.
+    scale : TargetScale or PropertyScales
+        Of the targets.
     max_epochs : int
         Length of the cosine schedule, and the most epochs.
     patience : int or None
@@ -123,6 +165,12 @@ def make_net(
         Structures per step; the last, smaller batch is kept.
     learning_rate, backbone_learning_rate : float
         Of Adam, at the start of the schedule, for the head and for the backbone.
+    names : sequence of str, optional
+        Of the targets where there are several.
+    loss : {"mse", "l1"}, default="mse"
+        What is minimised: squared or absolute errors of the scaled targets.
+    reduction : {"present", "reference"}, default="present"
+        As for :class:`WeightedLoss`.
     probabilities : ndarray of shape (n_rows,), optional
         Sampling probabilities of the training rows; shuffled without replacement when None.
     callbacks : sequence of skorch callbacks, optional
@@ -139,13 +187,15 @@ def make_net(
     """
     own: list[Any] = [("schedule", LRScheduler(CosineAnnealingLR, T_max=max(max_epochs, 1)))]
     if validation is not None:
-        own.append(("validation_error", ValidationError(target_std)))
+        own.append(("validation_error", ValidationError(scale, names)))
         own.append(("early_stopping", _early_stopping(max_epochs if patience is None else patience)))
     # Last, when the others have written what they know of the epoch.
     last = [("divergence", StopWhenDiverged())]
     return Net(
         model,
-        criterion=WeightedMSELoss,
+        criterion=WeightedLoss,
+        criterion__error=loss,
+        criterion__reduction=reduction,
         optimizer=torch.optim.Adam,
         optimizer__param_groups=[(model.pretrained, {"lr": backbone_learning_rate})],
         # One kernel for all parameters: they are small and many. Not written for every device.
