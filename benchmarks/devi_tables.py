@@ -101,7 +101,7 @@ class Workshop:
     def sources(self) -> Sources:
         """The table for pre-training."""
         sources = Sources(self.properties, self.arguments.tested)
-        logging.info("%d crystals, %d of them tested\n%s", *sources.counts, sources.report)
+        logging.info("%d crystals, %d of them tested", *sources.counts)
         return sources
 
     @cached_property
