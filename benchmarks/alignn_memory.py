@@ -1,0 +1,128 @@
+"""Peak memory of training ALIGNN on few and on many structures, in the same batches.
+
+Structures of the fine-tuning paper's sets become one graph table per number of structures, which is
+saved; a fresh process reads each and trains one epoch, so that what grows is the table and what training
+keeps of each structure. Each structure's labels are random: they cost what real ones do.
+
+    python benchmarks/alignn_memory.py
+    python benchmarks/alignn_memory.py --rows 1000,8000 --small --uncompressed
+
+To reach: the peak grows by less than the table does, plus a tenth; a table takes at most 40 kB a structure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import missing, parser, report
+
+from matmosaic import GraphTable, TransferRegressor
+from matmosaic.backbones.alignn import ALIGNN
+
+SETS = ("gv", "fe", "bg")
+
+
+def read(data: Path, n_rows: int) -> list[dict[str, Any]]:
+    """Return the first structures of the sets, as dictionaries that pymatgen reads."""
+    found: list[dict[str, Any]] = []
+    for name in SETS:
+        with gzip.open(data / "devi" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+            found += [json.loads(line) for line, _ in zip(lines, range(n_rows - len(found)), strict=False)]
+    return found
+
+
+def make_table(arguments: argparse.Namespace) -> None:
+    """Build a table and save it; runs in a process of its own."""
+    from pymatgen.core import Structure
+
+    records = read(arguments.data, arguments.build)
+    structures = [Structure(one["lattice"], one["species"], one["frac_coords"]) for one in records]
+    table = GraphTable.from_structures(structures, network(arguments), compressed=not arguments.uncompressed)
+    table.save(arguments.table)
+
+
+def network(arguments: argparse.Namespace) -> ALIGNN:
+    """Return the network that is trained."""
+    return ALIGNN.small() if arguments.small else ALIGNN()
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train one epoch on a saved table and print the peak; runs in a process of its own."""
+    import resource
+
+    table = GraphTable.load(arguments.table)
+    labels = np.random.default_rng(0).normal(size=len(table))
+    model = TransferRegressor(
+        None,
+        backbone="alignn",
+        backbone_options=network(arguments).options(),
+        max_epochs=1,
+        batch_size=arguments.batch_size,
+        validation_fraction=0,
+        random_state=0,
+    )
+    model.fit(table, labels)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    kilobytes = peak / 1024 if sys.platform == "darwin" else peak
+    print(json.dumps({"table": table.nbytes / 1e6, "peak": kilobytes * 1024 / 1e6}))
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    options = parser(__doc__)
+    options.add_argument(
+        "--rows", type=lambda text: [int(one) for one in text.split(",")], default=[1000, 8000]
+    )
+    options.add_argument("--batch-size", type=int, default=64)
+    options.add_argument("--small", action="store_true", help="the small network")
+    options.add_argument("--uncompressed", action="store_true")
+    options.add_argument("--build", type=int, help=argparse.SUPPRESS)
+    options.add_argument("--table", type=Path, help=argparse.SUPPRESS)
+    return options.parse_args()
+
+
+def measure(n_rows: int, table: Path) -> dict[str, float]:
+    """Return what training on some structures takes, in MB."""
+    again = [sys.executable, *sys.argv, "--table", str(table)]
+    subprocess.run([*again, "--build", str(n_rows)], check=True)
+    done = subprocess.run(again, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Run from the command line."""
+    arguments = parse()
+    if missing(arguments.data):
+        return
+    if arguments.table:
+        return make_table(arguments) if arguments.build else train(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        found = [measure(n_rows, Path(folder) / "table.safetensors") for n_rows in arguments.rows]
+    rows = []
+    for n_rows, one in zip(arguments.rows, found, strict=True):
+        grown = {name: one[name] - found[0][name] for name in one}
+        rows.append(
+            {
+                "structures": n_rows,
+                "table, MB": round(one["table"], 1),
+                "kB a structure": round(1000 * one["table"] / n_rows, 1),
+                "peak, MB": round(one["peak"]),
+                "growth of the peak / of the table": round(grown["peak"] / grown["table"], 2)
+                if grown["table"]
+                else "-",
+            }
+        )
+    report(rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
