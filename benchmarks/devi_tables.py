@@ -14,6 +14,7 @@ it, then fine-tune everything); ``mpt`` (pre-train on all properties but the tar
 then fine-tune everything); and ``STRATEGY:SOURCE``, the paper's other strategies of fine-tuning: ``head`` (2:
 a new head on frozen layers), ``inherit`` (3: the module's own head, trained on, on frozen layers), and any
 layer group of the backbone, such as ``two_body`` and ``three_body`` (4), or ``last``. ``head:mpt`` works too.
+A target is no source of its own.
 
 All methods share one loss, one form of the head, one optimiser and one schedule, in pre-training and in
 fine-tuning; the paper's comparison of multi-property with pairwise pre-training mixes several. Otherwise
@@ -178,7 +179,7 @@ class Workshop:
         options = self.training(self.arguments.epochs, seed=trial)
         if method == "scratch":
             return TransferRegressor(backbone=self.backbone, backbone_options=self.options, **options)
-        strategy, _, source = method.rpartition(":")
+        strategy, source = method.rpartition(":")[0], source_of(method)
         module = self.module(others(self.properties, target) if source == "mpt" else (source,))
         if strategy == "inherit":
             return TransferRegressor(module, head="inherit", unfrozen="head", **options)
@@ -220,6 +221,11 @@ def default_methods(arguments: argparse.Namespace, target: str) -> list[str]:
     return ["constant", "scratch", *sources, "mpt", *strategies]
 
 
+def source_of(method: str) -> str:
+    """Return what a method starts from: a property, ``mpt``, or the method itself."""
+    return method.rpartition(":")[2]
+
+
 def collect(workshop: Workshop) -> list[dict[str, Any]]:
     """Run what is not yet in the results file and return all that was asked for."""
     arguments = workshop.arguments
@@ -227,6 +233,7 @@ def collect(workshop: Workshop) -> list[dict[str, Any]]:
     rows = []
     for target in arguments.targets:
         methods = arguments.methods or default_methods(arguments, target)
+        methods = [method for method in methods if source_of(method) != target]
         for method, trial in itertools.product(methods, range(1, arguments.trials + 1)):
             key = {**vars(arguments), "target": target, "method": method, "trial": trial}
             run = partial(workshop.run, target, method, trial)
@@ -307,6 +314,8 @@ def parse() -> argparse.Namespace:
     made.add_argument("--overlaps", action="store_true", help="only count what tests and sources share")
     made.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
     arguments = made.parse_args()
+    if unknown := unknown_names(arguments):
+        made.error(f"neither in --properties nor a method: {', '.join(unknown)}")
     for name, rate in zip(("learning_rate", "backbone_rate"), RATES[arguments.backbone], strict=True):
         if getattr(arguments, name) is None:
             setattr(arguments, name, rate)
@@ -314,6 +323,13 @@ def parse() -> argparse.Namespace:
         name for name in arguments.properties if name in {*PUBLISHED_TESTS, *arguments.targets}
     )
     return arguments
+
+
+def unknown_names(arguments: argparse.Namespace) -> list[str]:
+    """Return what was asked for and does not exist."""
+    there = {*arguments.properties}.intersection(NAMES)
+    asked = {*arguments.properties, *arguments.targets, *map(source_of, arguments.methods or ())}
+    return sorted(asked - there - {"constant", "scratch", "mpt"})
 
 
 def main() -> int:
