@@ -92,9 +92,7 @@ def describe(differences: list[str], *, what: str, remedy: str) -> str:
     if len(differences) > len(shown):
         shown.append(f"... and {len(differences) - len(shown)} more")
     lines = "\n".join(shown)
-    return (
-        f"{what} does not fit its weights:\n{lines}\nCorrect the card, or use the weights it was written for."
-    )
+    return f"{what} does not fit its weights:\n{lines}\n{remedy}"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -242,7 +242,7 @@ def test_impossible_normaliser_is_refused(checkpoint, write):
 
 
 def test_formats(checkpoint, write):
-    assert FORMATS == ("cgcnn",)
+    assert FORMATS == ("alignn", "cgcnn")
     assert load("cgcnn", write(checkpoint), unit="eV").card.unit == "eV"
     with pytest.raises(UnknownNameError, match="Did you mean 'cgcnn'"):
         load("cgnn", "x.pth.tar")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from matmosaic.exceptions import UnknownNameError, suggest
 
 if TYPE_CHECKING:
+    from matmosaic.modules.importers.alignn import import_alignn
     from matmosaic.modules.importers.cgcnn import import_cgcnn
     from matmosaic.modules.module import PretrainedModule
 
-__all__ = ["FORMATS", "import_cgcnn", "load"]
+__all__ = ["FORMATS", "import_alignn", "import_cgcnn", "load"]
 
 #: Names of the formats that :func:`load` knows.
-FORMATS = ("cgcnn",)
+FORMATS = ("alignn", "cgcnn")
 
 
 def load(format: str, path: str | PathLike[str], **options: Any) -> PretrainedModule:
@@ -41,14 +43,15 @@ def load(format: str, path: str | PathLike[str], **options: Any) -> PretrainedMo
     """
     if format not in FORMATS:
         raise UnknownNameError(suggest(format, FORMATS, what="checkpoint format"))
-    from matmosaic.modules.importers.cgcnn import import_cgcnn
+    return _importer(f"import_{format}")(path, **options)
 
-    return import_cgcnn(path, **options)
+
+def _importer(name: str) -> Any:
+    file = import_module(f"{__name__}.{name.removeprefix('import_')}")
+    return getattr(file, name)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "import_cgcnn":  # It needs torch, the list of formats does not.
-        from matmosaic.modules.importers.cgcnn import import_cgcnn
-
-        return import_cgcnn
+    if name in __all__:  # Importers need torch, the list of formats does not.
+        return _importer(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
