@@ -72,6 +72,27 @@ def gappy(rows, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def wide(rows, tmp_path_factory):
+    """File of alloys with the columns mass and size: row 3 lacks both, others one."""
+    missing = {"mass": {3, 4, 5}, "size": {3, 7}}
+    rows = [
+        {**row, **{name: None if number in gaps else number + 0.5 for name, gaps in missing.items()}}
+        for number, row in enumerate(rows)
+    ]
+    return write_lines(tmp_path_factory.mktemp("wide") / "wide.jsonl", rows)
+
+
+@pytest.fixture(scope="session")
+def several(wide, tmp_path_factory):
+    """Path of a tiny module of mass and size."""
+    path = tmp_path_factory.mktemp("several")
+    options = ["--backbone-option", "width=8", "--backbone-option", "n_convolutions=1", "--epochs", "2"]
+    card = ["--unit", "u,angstrom", "--store", str(path), "--name", "two"]
+    assert main(["pretrain", str(wide), "--target", "mass,size", "--drop-missing", *card, *options]) == 0
+    return path / "two"
+
+
+@pytest.fixture(scope="session")
 def store(data, tmp_path_factory):
     """Directory with the tiny modules `first` and `second`."""
     path = tmp_path_factory.mktemp("store")

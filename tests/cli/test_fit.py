@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from matmosaic import list_modules
+from matmosaic import list_modules, load_module
 from matmosaic.cli._methods import METHODS, Settings
+from matmosaic.datasets import load_alloys
 from matmosaic.estimators import MoERegressor, TransferRegressor
 from matmosaic.estimators.persistence import SavableRegressor, load_estimator
 
@@ -147,6 +148,31 @@ def test_layer_groups_are_unfrozen(fit, tmp_path):
     assert load_estimator(tmp_path / "model").unfrozen == ["conv_1", "last"]
 
 
+@pytest.mark.parametrize("target", ["mass", "size"])
+def test_head_of_the_named_property_is_inherited(target, fit, wide, several, tmp_path):
+    outcome = fit(
+        "--module", several, "--head", "inherit", "--drop-missing", path=wide, target=target, epochs=0
+    )
+    assert (outcome.status, outcome.err) == (0, "")
+    estimator = load_estimator(tmp_path / "model")
+    crystals = load_alloys(TARGET).data[:3]
+    own = load_module(several).predict(crystals)[:, ["mass", "size"].index(target)]
+    np.testing.assert_allclose(estimator.predict(crystals), own, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("default")
+def test_new_head_for_a_known_property_is_said(fit, wide, several):
+    outcome = fit("--module", several, "--drop-missing", path=wide, target="mass")
+    assert outcome.status == 0
+    assert "warning: Module 'two' has a head for 'mass', and head='new' starts a new one." in outcome.err
+
+
+def test_head_of_another_property_is_not_inherited(fit, several):
+    outcome = fit("--module", several, "--head", "inherit")
+    assert outcome.status == 2
+    assert "Unknown property of module 'two' 'shear_modulus'. Valid: 'mass', 'size'." in outcome.err
+
+
 def test_unit_of_embedded_data_is_known(fit):
     document = fit("--json", path="bundled:alloys", target="vacancy_energy", epochs=1).document
     assert (document["unit"], document["n_rows"]) == ("eV", 300)
@@ -161,6 +187,9 @@ def test_unit_of_embedded_data_is_known(fit):
         (["--estimator", "scratch", "--module", "bundled:emt-volume"], "starts from no module"),
         (["--estimator", "transfer", "--modules", "a", "b"], "starts from one module"),
         (["--estimator", "transfer", "--module", "bundled:*"], "'bundled:*' stands for several modules"),
+        (["--head", "inherit"], "--head inherit takes the head of one module. Got --estimator scratch"),
+        (["--module", "bundled:*", "--head", "inherit"], "Got --estimator moe; leave it out, or use"),
+        (["--module", "bundled:emt-volume", "--head", "old"], "invalid choice: 'old'"),
         (["--estimator", "moe"], "--estimator moe starts from modules, each named with --module."),
         (
             ["--module", "bundled:emt-volume", "--n-active", 2],

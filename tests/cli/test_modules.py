@@ -35,6 +35,13 @@ def test_directories_globs_and_modules_are_listed_once(run, store):
     assert first["mae"] > 0
 
 
+def test_module_of_several_properties_is_listed(run, several):
+    (line,) = run("modules", "list", several).out.splitlines()[2:]
+    assert line.split()[1:] == ["2", "properties", "-", "18", "cgcnn", "-"]
+    (entry,) = run("modules", "list", several, "--json").document["modules"]
+    assert (entry["properties"], entry["target"], entry["mae"]) == (["mass", "size"], "mass, size", None)
+
+
 def test_nothing_found_is_no_error(run):
     outcome = run("modules", "list", "bundled:nothing-*")
     assert outcome == (0, "No module matches bundled:nothing-*\n", "")
@@ -65,6 +72,14 @@ def test_card_is_shown(run, store):
     assert shown["unit"] == "GPa"
     assert shown["golden"] == "3 golden outputs"
     assert shown["base"] == "-"
+
+
+def test_properties_are_shown(run, several):
+    lines = run("modules", "show", several).out.splitlines()
+    shown = dict(line.split(maxsplit=1) for line in lines)
+    assert shown["properties"].startswith("name mass, unit u, target_transform (name identity, mean ")
+    assert "; name size, unit angstrom, target_transform (" in shown["properties"]
+    assert "; name MAE size, value " in shown["metrics"]
 
 
 def test_card_as_json_is_the_card(run, store):

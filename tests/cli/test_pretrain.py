@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from matmosaic import load_module
@@ -36,6 +38,70 @@ def test_module_is_trained_further(pretrain, tmp_path, store):
     assert card.base == load_module(store / "first").card.sha256
     assert (document["start"], document["sha256"]) == (str(store / "first"), card.sha256)
     assert document["module"] == str(tmp_path / "store" / "mine")
+
+
+# --- several properties ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pretrain_several(run, wide, tmp_path):
+    def pretrain(*options, target="mass,size", unit="u, angstrom"):
+        card = ["--target", target, "--unit", unit, "--store", tmp_path / "store", "--name", "two"]
+        return run("pretrain", wide, *card, "--epochs", 2, *TINY, *options)
+
+    return pretrain
+
+
+def test_module_of_several_properties(pretrain_several, tmp_path, run):
+    outcome = pretrain_several("--drop-missing")
+    assert outcome.status == 0
+    assert "Trained on 18 rows of mass,size, 5 held out for validation (1 without a label left" in outcome.out
+    assert re.search(r"the best of all, which is kept: mass [\d.]+ u, size [\d.]+ angstrom\.", outcome.out)
+    card = load_module(tmp_path / "store" / "two").card
+    assert [(one["name"], one["unit"]) for one in card.properties] == [("mass", "u"), ("size", "angstrom")]
+    assert len(card.fingerprints) == 23
+
+
+def test_module_of_several_properties_is_described(pretrain_several, tmp_path):
+    document = pretrain_several("--drop-missing", "--json").document
+    errors = [metric["value"] for metric in load_module(tmp_path / "store" / "two").card.metrics]
+    assert document["properties"] == [
+        {"name": "mass", "unit": "u", "valid_mae": errors[0]},
+        {"name": "size", "unit": "angstrom", "valid_mae": errors[1]},
+    ]
+    assert document["dropped_rows"] == [3]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "column 'mass,size' has no value in 1 of 24 rows: 3 ("),
+        ({"unit": "u"}, "--unit must name a unit for each of the 2 columns ['mass', 'size']"),
+        ({"target": "mass,sise"}, "Unknown column 'sise'. Did you mean 'size'?"),
+        ({"target": "mass,name"}, "has 'name' = 'alloy-20'; expected a number"),
+    ],
+)
+def test_several_properties_that_cannot_be_learnt(pretrain_several, options, message, tmp_path):
+    outcome = pretrain_several(**options)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert message in outcome.err
+    assert not (tmp_path / "store").exists()
+
+
+def test_one_column_twice_is_refused(pretrain_several):
+    outcome = pretrain_several("--drop-missing", target="size,size")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "a name of its own. Got several columns ['size']" in outcome.err
+
+
+def test_unknown_property_of_the_alloys_is_named(run, tmp_path):
+    card = ["--unit", "1,1", "--store", tmp_path / "store", "--name", "two"]
+    outcome = run("pretrain", "bundled:alloys", "--target", "volume,presure", *card)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "Unknown property of the alloys 'presure'. Did you mean 'pressure'?" in outcome.err
+
+
+# --- what is refused ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

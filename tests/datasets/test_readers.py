@@ -144,6 +144,14 @@ def test_keys_that_some_lines_lack_become_missing_values(tmp_path, NaCl):
     np.testing.assert_array_equal(frame["a"], [1, np.nan])
 
 
+def test_several_columns_of_labels(tmp_path, NaCl):
+    path = write_lines(tmp_path / "t.jsonl", [flat(NaCl) | {"a": "1"}, flat(NaCl) | {"b": "2"}])
+    frame = read_structures(path, target=["a", "b"])[1]
+    np.testing.assert_array_equal(frame[["a", "b"]], [[1, np.nan], [np.nan, 2]])
+    with pytest.raises(DataFileError, match="Unknown column 'c'"):
+        read_structures(path, target=["a", "c"])
+
+
 def test_broken_line_is_named(tmp_path, NaCl):
     path = write_lines(tmp_path / "t.jsonl", [flat(NaCl)])
     path.write_text(path.read_text() + "\n\n{oops\n")

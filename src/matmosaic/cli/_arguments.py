@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+HEADS = ("new", "inherit")
 GUARDS = ("none", "report", "fallback")
 DATA_HELP = (
     "a matminer table (.json), JSON lines, extended XYZ, parquet, a folder of CIFs with id_prop.csv, "
@@ -37,12 +38,14 @@ def add_command(
     return subparsers.add_parser(name, parents=[common], help=help, allow_abbrev=False, **options)
 
 
-def add_data(parser: argparse.ArgumentParser, *, labelled: bool = True) -> None:
+def add_data(
+    parser: argparse.ArgumentParser, *, labelled: bool = True, target_help: str = "column of the labels"
+) -> None:
     """Add DATA and how to read it; for training also the labels."""
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     parser.add_argument("--structure", metavar="COL", help="column of the structures, if it is not evident")
     if labelled:
-        parser.add_argument("--target", metavar="COL", required=True, help="column of the labels")
+        parser.add_argument("--target", metavar="COL", required=True, help=target_help)
         parser.add_argument(
             "--drop-missing",
             action="store_true",
@@ -74,6 +77,17 @@ def add_unfrozen(parser: argparse.ArgumentParser) -> None:
         metavar="GROUPS",
         help="what of a module is trained besides the head: head (nothing), last, all, or names of layer "
         "groups with commas between (default: last)",
+    )
+
+
+def add_head(parser: argparse.ArgumentParser) -> None:
+    """Add where the head of a module that is fine-tuned comes from."""
+    parser.add_argument(
+        "--head",
+        choices=HEADS,
+        default="new",
+        help="of a module that is fine-tuned: new, or inherit the module's own for the same property in the "
+        "same unit (default: new)",
     )
 
 

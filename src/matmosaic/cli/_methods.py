@@ -24,6 +24,8 @@ class Settings:
     """Where to compute."""
     unfrozen: str | list[str] = "last"
     """What of a module is trained besides the head."""
+    head: Literal["new", "inherit"] = "new"
+    """Where the head of a module that is fine-tuned comes from."""
     n_active: int | None = None
     """Number of modules that a mixture keeps; None for all."""
     guard: Literal["none", "report", "fallback"] = "none"
@@ -76,7 +78,7 @@ def _ridge(module: Any, settings: Settings) -> Any:
 def _transfer(module: Any, settings: Settings) -> Any:
     from matmosaic.estimators import TransferRegressor
 
-    return TransferRegressor(module, **settings.of_network())
+    return TransferRegressor(module, head=settings.head, **settings.of_network())
 
 
 def _moe(modules: list[Any], settings: Settings) -> Any:
@@ -130,6 +132,7 @@ def estimator_for(name: str | None, references: Sequence[str], settings: Setting
     method = METHODS[name]
     _check_references(method, references)
     check_mixture_settings([method], settings)
+    _check_head(method, settings)
     given = {"none": None, "each": next(iter(references), None), "all": list(references)}[method.modules]
     return method, method.build(given, settings)
 
@@ -155,6 +158,15 @@ def _check_references(method: Method, references: Sequence[str]) -> None:
         raise InvalidParameterError(
             f"--estimator {method.name} starts from {expected} named with --module. Got "
             f"{list(references) or 'none'}; `matmosaic modules list` shows those that ship with matmosaic."
+        )
+
+
+def _check_head(method: Method, settings: Settings) -> None:
+    """Raise InvalidParameterError if a head is to be inherited from no module, or from several."""
+    if settings.head == "inherit" and method.modules != "each":
+        raise InvalidParameterError(
+            f"--head inherit takes the head of one module. Got --estimator {method.name}; leave it out, or "
+            "use --estimator transfer with one --module."
         )
 
 

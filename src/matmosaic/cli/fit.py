@@ -11,6 +11,7 @@ from matmosaic.cli._arguments import (
     REFERENCE_HELP,
     add_command,
     add_data,
+    add_head,
     add_mixture,
     add_own_epochs,
     add_unfrozen,
@@ -47,6 +48,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--modules", nargs="+", action="extend", metavar="REF", help="the same for several at once"
     )
     add_unfrozen(parser)
+    add_head(parser)
     add_mixture(parser)
     add_own_epochs(parser)
     parser.add_argument("--unit", help="unit of the labels, for what is printed")
@@ -59,6 +61,8 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Result:
     """Train and save; an interrupt ends training early and saves the best epoch until then."""
+    import pandas as pd
+
     from matmosaic.cli._data import read_labelled, unit_of
     from matmosaic.cli._methods import Settings, estimator_for
     from matmosaic.cli._mixture import describe_mixture
@@ -69,6 +73,7 @@ def run(arguments: argparse.Namespace) -> Result:
         seed=arguments.seed,
         device=arguments.device,
         unfrozen=arguments.unfrozen,
+        head=arguments.head,
         n_active=arguments.n_active,
         guard=arguments.guard,
         callbacks=[EpochProgress(arguments.progress, unit_of(arguments))],
@@ -77,7 +82,8 @@ def run(arguments: argparse.Namespace) -> Result:
     _check_free(Path(arguments.output), overwrite=arguments.overwrite)
     data = read_labelled(arguments)
     start = time.perf_counter()
-    estimator.fit(data.structures, data.y)
+    # Named, so that a module of several properties knows which head is meant.
+    estimator.fit(data.structures, pd.Series(data.y, name=arguments.target))
     seconds = time.perf_counter() - start
     interrupted = len(estimator.history_) < estimator.max_epochs
     if interrupted and estimator.history_.empty:
@@ -124,7 +130,14 @@ def text_of_fit(document: dict[str, Any]) -> str:
         f"for validation{dropped}.",
         f"{document['epochs']} epochs in {document['fit_seconds']:.1f} s.",
     ]
-    if document["valid_mae"] is not None:
+    if document["valid_mae"] is not None and "properties" in document:
+        properties = document["properties"]
+        errors = [f"{one['name']} {quantity(one['valid_mae'], one['unit'])}" for one in properties]
+        lines.append(
+            f"Validation MAE at epoch {document['best_epoch']}, the best of all, which is kept: "
+            f"{', '.join(errors)}."
+        )
+    elif document["valid_mae"] is not None:
         error = quantity(document["valid_mae"], document["unit"])
         lines.append(f"Validation MAE {error} at epoch {document['best_epoch']}, the best, which is kept.")
     return "\n".join(lines)

@@ -72,6 +72,7 @@ def _summary(card: ModuleCard) -> dict[str, Any]:
         "n_train": card.n_train,
         "mae": next((item["value"] for item in card.metrics if item["name"].lower() == "mae"), None),
         "license_weights": card.license_weights,
+        **({"properties": [one["name"] for one in card.properties]} if card.properties else {}),
     }
 
 
@@ -87,7 +88,7 @@ def _list_row(entry: dict[str, Any]) -> list[str]:
     unit = None if entry["unit"] == "unknown" else entry["unit"]  # as importers write it
     return [
         entry["reference"],
-        entry["target"],
+        f"{len(entry['properties'])} properties" if "properties" in entry else entry["target"],
         "-" if entry["mae"] is None else quantity(entry["mae"], unit),
         "-" if entry["n_train"] is None else str(entry["n_train"]),
         entry["backbone"],
@@ -136,7 +137,11 @@ def _field_text(name: str, value: Any) -> str:
 
 
 def _pairs(value: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {'-' if item is None else item}" for key, item in value.items()) or "-"
+    return ", ".join(f"{key} {_item_text(item)}" for key, item in value.items()) or "-"
+
+
+def _item_text(item: Any) -> str:
+    return f"({_pairs(item)})" if isinstance(item, dict) else "-" if item is None else str(item)
 
 
 # --- import ------------------------------------------------------------------------------------------
@@ -153,7 +158,9 @@ def _add_import(actions: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="checkpoints; files that run code are refused"
     )
-    parser.add_argument("--format", required=True, metavar="NAME", help="what wrote the files: cgcnn")
+    parser.add_argument(
+        "--format", required=True, metavar="NAME", help="what wrote the files: alignn or cgcnn"
+    )
     parser.add_argument("--store", required=True, metavar="DIR", help="directory of modules; made if needed")
     parser.add_argument("--overwrite", action="store_true", help="replace modules of the same names")
     parser.add_argument(

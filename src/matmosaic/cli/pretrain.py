@@ -6,11 +6,14 @@ import argparse
 import inspect
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matmosaic.cli._arguments import REFERENCE_HELP, add_command, add_data, add_epochs, key_value
+from matmosaic.cli._arguments import REFERENCE_HELP, add_command, add_data, add_epochs, key_value, names
 from matmosaic.cli._console import Result
 from matmosaic.exceptions import InvalidParameterError, StoreError, UnknownNameError, suggest
+
+if TYPE_CHECKING:
+    from matmosaic.modules import ModuleCard
 
 
 def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -20,11 +23,13 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "pretrain",
         common,
         help="train a module on plentiful labels, for others to start from",
-        description="Train a network on a property with plentiful labels and keep it in a store as a module, "
-        "for later fits to start from.",
+        description="Train a network on a property with plentiful labels, or on several at once, and keep it "
+        "in a store as a module, for later fits to start from.",
     )
-    add_data(parser)
-    parser.add_argument("--unit", required=True, help="unit of the labels, for the module's card")
+    add_data(parser, target_help="column of the labels, or several with commas between; cells may be empty")
+    parser.add_argument(
+        "--unit", required=True, help="unit of the labels, for the module's card; of several in their order"
+    )
     parser.add_argument("--store", required=True, metavar="DIR", help="directory of modules; made if needed")
     parser.add_argument("--name", required=True, help="of the module, and of its directory in the store")
     parser.add_argument("--overwrite", action="store_true", help="replace a module of that name")
@@ -52,23 +57,25 @@ def _add_card(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Result:
     """Train, and save the module."""
-    from matmosaic.cli._data import read_labelled
+    from matmosaic.cli._data import read_labelled, read_properties
     from matmosaic.cli._training import stopping_at_interrupt
     from matmosaic.cli.fit import describe_fit, text_of_fit
     from matmosaic.modules import DirectoryStore
 
     store = DirectoryStore(arguments.store)
     _check_free(store, arguments.name, overwrite=arguments.overwrite)
-    estimator = _estimator(arguments)
-    data = read_labelled(arguments)
+    targets = names(arguments.target)
+    units = _units(arguments.unit, targets)
+    estimator = _estimator(arguments, several=len(targets) > 1)
+    data = read_properties(arguments, targets) if len(targets) > 1 else read_labelled(arguments)
     start = time.perf_counter()
     with stopping_at_interrupt():  # a store holds no half-trained modules
         estimator.fit(data.structures, data.y)
     seconds = time.perf_counter() - start
+    what = {"unit": units} if len(targets) > 1 else {"target": arguments.target, "unit": arguments.unit}
     module = estimator.to_module(
         name=arguments.name,
-        target=arguments.target,
-        unit=arguments.unit,
+        **what,
         dataset={"name": arguments.dataset_name, "doi": arguments.dataset_doi},
         license_weights=arguments.license_weights,
     )
@@ -80,6 +87,7 @@ def run(arguments: argparse.Namespace) -> Result:
         "start": arguments.start,
         "sha256": module.card.sha256,
         **describe_fit(estimator, data, arguments.target, seconds),
+        **_describe_properties(module.card),
     }
     text = (
         f"{text_of_fit(document)}\nSaved {reference}; start from it with:\n"
@@ -88,9 +96,33 @@ def run(arguments: argparse.Namespace) -> Result:
     return Result(document, text)
 
 
-def _estimator(arguments: argparse.Namespace) -> Any:
+def _units(text: str, targets: list[str]) -> list[str]:
+    """Return the unit of each property."""
+    units = [text] if len(targets) == 1 else names(text)
+    if len(units) != len(targets):
+        raise InvalidParameterError(
+            f"--unit must name a unit for each of the {len(targets)} columns {targets}, in their order and "
+            f"with commas between. Got {units}."
+        )
+    return units
+
+
+def _describe_properties(card: ModuleCard) -> dict[str, Any]:
+    """Return name, unit and validation error of each property, if there are several."""
+    if not card.properties:
+        return {}
+    errors = [metric["value"] for metric in card.metrics] or [None] * len(card.properties)
+    records = zip(card.properties, errors, strict=True)
+    return {
+        "properties": [
+            {"name": one["name"], "unit": one["unit"], "valid_mae": error} for one, error in records
+        ]
+    }
+
+
+def _estimator(arguments: argparse.Namespace, *, several: bool) -> Any:
     from matmosaic.cli._training import EpochProgress
-    from matmosaic.estimators import TransferRegressor
+    from matmosaic.estimators import MPTRegressor, TransferRegressor
 
     if arguments.start and (arguments.backbone or arguments.backbone_option):
         raise InvalidParameterError(
@@ -98,7 +130,8 @@ def _estimator(arguments: argparse.Namespace) -> Any:
         )
     backbone, options = arguments.backbone or "cgcnn", dict(arguments.backbone_option)
     _check_options(backbone, options)
-    return TransferRegressor(
+    estimator = MPTRegressor if several else TransferRegressor
+    return estimator(
         arguments.start,
         backbone=backbone,
         backbone_options=options,
@@ -106,7 +139,7 @@ def _estimator(arguments: argparse.Namespace) -> Any:
         max_epochs=arguments.epochs,
         random_state=arguments.seed,
         device=arguments.device,
-        callbacks=[EpochProgress(arguments.progress, arguments.unit)],
+        callbacks=[EpochProgress(arguments.progress, None if several else arguments.unit)],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import lzma
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,11 @@ _UNREADABLE = (OSError, EOFError, UnicodeDecodeError, zlib.error, lzma.LZMAError
 
 
 def read_structures(
-    path: str | Path, *, target: str | None = None, structure: str | None = None, progress: bool = False
+    path: str | Path,
+    *,
+    target: str | Sequence[str] | None = None,
+    structure: str | None = None,
+    progress: bool = False,
 ) -> tuple[list[Structure | Molecule], pd.DataFrame]:
     """Read structures, and whatever else a file holds about them.
 
@@ -57,8 +61,8 @@ def read_structures(
           column ``file`` holds the names, in whose order the rows come.
 
         JSON and XYZ files may be packed: ``.gz``, ``.bz2``, ``.xz``.
-    target : str, optional
-        Column of the labels. It must exist and hold numbers; missing ones become NaN.
+    target : str or sequence of str, optional
+        Column of the labels, or several. They must exist and hold numbers; missing ones become NaN.
     structure : str, optional
         Column of the structures. By default the one called ``structure``, or else the only one that
         holds structures.
@@ -93,8 +97,8 @@ def read_structures(
     try:
         table.read(_with_progress(_open(path), path, progress))
         frame = table.frame()
-        if target is not None:
-            frame[target] = _numbers(frame, target, table.places)
+        for name in [target] if isinstance(target, str) else target or ():
+            frame[name] = _numbers(frame, name, table.places)
     except (DataFileError, InvalidStructuresError) as error:
         raise DataFileError(f"{path}: {error}") from error
     except _UNREADABLE as error:
