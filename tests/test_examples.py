@@ -1,4 +1,4 @@
-"""Every example, and the Python of the README and of the page on mixtures, run as they are."""
+"""Every example, and the Python of the README and of pages of the documentation, run as they are."""
 
 import re
 import runpy
@@ -47,3 +47,7 @@ def test_python_of_the_readme_runs_as_pasted(
 
 def test_python_of_the_page_on_mixtures_runs_as_pasted(paste: Callable[[str], Path]) -> None:
     assert (paste("docs/mixture.md") / "vacancy-mixture" / "card.json").exists()
+
+
+def test_python_of_the_page_on_several_properties_runs_as_pasted(paste: Callable[[str], Path]) -> None:
+    assert (paste("docs/mpt.md") / "three-properties" / "card.json").exists()
