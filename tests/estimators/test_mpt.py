@@ -113,6 +113,23 @@ def test_one_column_is_a_network_of_one_property(make_mpt, labelled, float64):
     assert column.predict(X).shape == (40, 1)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "options"),
+    [
+        ("cgcnn", {"width": 4, "n_convolutions": 1}),
+        ("alignn", {"width": 8, "n_alignn": 1, "n_gcn": 1}),
+    ],
+)
+def test_any_backbone_is_pre_trained_and_fine_tuned(backbone, options, make_mpt, table):
+    X, Y = table
+    X, Y = X[:12], Y[:12]
+    fitted = make_mpt(backbone=backbone, backbone_options=options, max_epochs=1).fit(X, Y)
+    module = fitted.to_module(name="three", unit=UNITS)
+    np.testing.assert_allclose(module.predict(X), fitted.predict(X), rtol=1e-5)
+    tuned = TransferRegressor(module, head="inherit", max_epochs=0).fit(X, Y["volume"])
+    np.testing.assert_array_equal(tuned.predict(X), module.predict(X)[:, 0])
+
+
 def test_all_forms_of_structures_give_the_same_numbers(make_mpt, table):
     X, Y = table
     expected = make_mpt().fit(X, Y).predict(X)
