@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pymatgen.core import Lattice, Structure
 from torch.nn.functional import mse_loss
 
 from matmosaic import plugins
@@ -198,16 +199,40 @@ def test_angles_matter(float64, ZnS, TiO2, MoS2):
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_structures_without_any_angle(backbone, crystals, training):
+@pytest.mark.parametrize("without", ["angles", "angles and bonds"])
+def test_structures_without_any_angle(backbone, crystals, training, without):
     batch = make_table(backbone, crystals).select(range(len(crystals)))
     batch.angle_index = batch.angle_index[:, :0]
     batch.cosine = batch.angle_weight = batch.cosine[:0]
+    if without == "angles and bonds":
+        batch.edge_index = batch.edge_index[:, :0]
+        batch.distance = batch.bond_weight = batch.distance[:0]
     features = backbone.train(training)(batch).u
     features.sum().backward()
     assert features.isfinite().all()
     gradients = [parameter.grad for parameter in backbone.parameters() if parameter.grad is not None]
     assert all(gradient.isfinite().all() for gradient in gradients)
+    steps = {name: int(value) for name, value in backbone.state_dict().items() if name.endswith("tracked")}
+    unmoved = {name for name, value in steps.items() if not value}
+    if training:
+        assert any(".angles." in name for name in unmoved)
+        assert any(".bonds." in name for name in unmoved) == (without == "angles and bonds")
     assert all(value.isfinite().all() for value in backbone.state_dict().values())
+
+
+@pytest.mark.filterwarnings("ignore::matmosaic.exceptions.IsolatedAtomWarning")
+@pytest.mark.parametrize("compress", [True, False], ids=["compressed", "uncompressed"])
+def test_isolated_atoms_and_pairs(float64, backbone, NaCl, compress):
+    """One without bonds, one with a single angle, alone and beside a crystal."""
+    backbone = backbone.double().eval()
+    atom = Structure(Lattice.cubic(30), ["Ar"], [[0, 0, 0]])
+    pair = Structure(Lattice.cubic(30), ["O", "O"], [[0, 0, 0], [0, 0, 0.04]])
+    table = make_table(backbone, [atom, pair, NaCl], compress=compress)
+    together = structure_features(backbone, table)
+    alone = torch.cat([structure_features(backbone, table[[row]]) for row in range(3)])
+    assert together.isfinite().all()
+    torch.testing.assert_close(alone, together, rtol=0, atol=1e-12)
+    assert make_table(backbone, [atom], compress=compress).n_bonds == 0
 
 
 # --- training -------------------------------------------------------------------------------------------

@@ -106,6 +106,8 @@ class EdgeGatedConvolution(nn.Module):
         last : bool, default=False
             Whether no one will ask for the links; they are None then.
         """
+        if not len(nodes):  # There are no statistics of nothing: graphs may be without bonds.
+            return nodes, None if last else links
         mean, links_after = self._gated_mean(nodes, links, graph, last)
         update = linear(nodes, self.own.weight, _bias(self.own, self.node_norm)) + mean
         return nodes + silu(self.node_norm(update, node_places)), links_after

@@ -90,7 +90,7 @@ def equalise_distances(
 def _is_wide(ascending: np.ndarray, new: np.ndarray, widest: float) -> np.ndarray:
     """Say of each length whether its group, which starts where ``new`` is True, is too wide."""
     first = np.flatnonzero(new)
-    last = np.append(first[1:], len(ascending)) - 1
+    last = np.append(first[1:], len(ascending))[: len(first)] - 1  # none where there are no lengths
     return np.repeat(ascending[last] - ascending[first] > widest, last - first + 1)
 
 
