@@ -38,6 +38,7 @@ TOLERANCE = 1e-8
 SINGLE_TOLERANCE = 1e-2
 # What a batch holds before the first stage; stages must leave it as it is.
 INPUTS = ("z", "atom_weight", "edge_index", "distance", "bond_weight", "batch")
+ANGLE_INPUTS = ("angle_index", "cosine", "angle_weight")
 _KEPT = ", ".join(FEATURES)
 RESERVED_GROUPS = {"all", "head"}
 
@@ -221,14 +222,15 @@ def _move_statistics(backbone: Backbone, table: GraphTable) -> None:
 @torch.no_grad()
 def _check_stages(backbone: Backbone, table: GraphTable) -> None:
     graph = given = table.select(range(len(table)))
-    inputs = {name: given[name].clone() for name in INPUTS}
+    inputs = {name: given[name].clone() for name in (*INPUTS, *ANGLE_INPUTS) if name in given}
     names = set(given.keys())
     n_rows = {"x": len(given.z), "edge_attr": len(given.distance), "u": given.num_graphs}
+    n_rows |= {"angle_attr": len(given.cosine)} if "cosine" in given else {}
     for name, stage in backbone.stages.items():
         graph = stage(graph)
         assert isinstance(graph, Data), f"Stage {name!r} must return the graph. Got {type(graph).__name__}."
-        for field in INPUTS:
-            assert field in graph and torch.equal(graph[field], inputs[field]), (
+        for field, values in inputs.items():
+            assert field in graph and torch.equal(graph[field], values), (
                 f"Stage {name!r} changes {field!r}; a stage sets {_KEPT} and nothing else."
             )
         for field in n_rows.keys() & set(graph.keys()):
@@ -236,7 +238,7 @@ def _check_stages(backbone: Backbone, table: GraphTable) -> None:
                 f"Stage {name!r} gives {field!r} {len(graph[field])} rows, there are {n_rows[field]}; a "
                 "stage replaces values, never rows."
             )
-    same = set(given.keys()) == names and all(torch.equal(given[name], inputs[name]) for name in INPUTS)
+    same = set(given.keys()) == names and all(torch.equal(given[name], one) for name, one in inputs.items())
     assert same, "The stages change the graph they are given; return replace(graph, x=...) instead."
 
 

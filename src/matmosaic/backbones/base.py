@@ -5,6 +5,7 @@ stages. Each stage takes a PyG batch and returns one with new feature values:
 
 - ``graph.x`` features of atoms, shape (n_atoms, width)
 - ``graph.edge_attr`` features of bonds, shape (n_bonds, width)
+- ``graph.angle_attr`` features of angles, shape (n_angles, width), which are never kept for a structure
 - ``graph.u`` features of structures, shape (n_structures, n_features), set by the last stage
 
 A stage never adds or drops rows. So every gap between two stages is a place where the frozen part
@@ -20,6 +21,9 @@ The batch a backbone starts from holds ``z`` (atomic numbers), ``edge_index`` (n
 ``distance`` (Å), ``batch``, and the multiplicities ``atom_weight`` and ``bond_weight``. A backbone
 that weighs its sums and means by them says so with ``supports_weights = True`` and then gets
 compressed graphs; any other gets every atom and bond, and must ask for ``ties="reference"``.
+With ``angles=True`` in its graph settings, there also are ``angle_index`` (bond that sends, bond that
+receives), ``cosine`` and the multiplicity ``angle_weight``. Bonds are sorted by their centre, angles by the
+bond that receives.
 """
 
 from __future__ import annotations
