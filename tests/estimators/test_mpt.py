@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pymatgen.core import Lattice, Structure
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
@@ -44,9 +45,9 @@ def test_constructor_only_assigns():
     assert all(getattr(estimator, name) is value for name, value in values.items())
 
 
-def test_parameters_are_those_of_transfer_and_three_more():
+def test_parameters_are_those_of_transfer_and_four_more():
     own, other = MPTRegressor().get_params(), TransferRegressor().get_params()
-    assert own.keys() - other.keys() == {"exclude", "reduction", "sampling"}
+    assert own.keys() - other.keys() == {"exclude", "exclude_by", "reduction", "sampling"}
     assert other.keys() <= own.keys()
     assert {name for name in other if own[name] != other[name]} == {"unfrozen", "head_widths", "loss"}
 
@@ -373,6 +374,35 @@ def test_tables_of_graphs_cannot_be_compared(make_mpt, table):
     for given, exclude in ((graphs, X[:2]), (X, graphs)):
         with pytest.raises(InvalidParameterError, match="'exclude' compares structures, and a GraphTable"):
             make_mpt(exclude=exclude).fit(given, Y)
+
+
+def test_crystals_in_other_cells_are_excluded_on_request(make_mpt, table):
+    X, Y = table
+    doubled = next(one for one in X if one.composition.reduced_formula == "NaCl").copy()
+    doubled.make_supercell([2, 1, 1])
+    alike = [row for row in range(40) if X[row].composition.reduced_formula == "NaCl"]
+    assert len(alike) == 10  # Rock salt with slightly different lattices.
+    found = {
+        by: make_mpt(exclude=[doubled], exclude_by=by, max_epochs=0).fit(X, Y).overlap_
+        for by in ("structure", "crystal", "composition")
+    }
+    assert found["structure"].by_structure.sum() == 0
+    assert np.flatnonzero(found["crystal"].by_structure).tolist() == alike
+    assert np.flatnonzero(found["composition"].by_structure).tolist() == alike
+
+
+def test_composition_excludes_other_structures(make_mpt, table):
+    X, Y = table
+    other = Structure(Lattice.cubic(3.0), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    for by, n_out in {"crystal": 0, "composition": 10}.items():
+        fitted = make_mpt(exclude=[other], exclude_by=by, max_epochs=0).fit(X, Y)
+        assert fitted.overlap_.by_structure.sum() == n_out
+
+
+def test_hashes_find_equal_structures_alone(make_mpt, table):
+    X, Y = table
+    with pytest.raises(InvalidParameterError, match=r"'exclude' holds hashes.*exclude_by='crystal'"):
+        make_mpt(exclude=[structure_hash(X[0])], exclude_by="crystal").fit(X, Y)
 
 
 def test_excluding_everything_is_refused(make_mpt, table):

@@ -40,6 +40,7 @@ def _is_options(value: Any) -> bool:
 CHOICES = {
     "head": ("new", "inherit"),
     "loss": ("mse", "l1"),
+    "exclude_by": ("structure", "crystal", "composition"),
     "reduction": ("present", "reference"),
     "sampling": ("proportional", "uniform"),
     "aggregation": ("add", "concat", "ensemble"),
@@ -73,6 +74,7 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "head": _one_of("head"),
     "loss": _one_of("loss"),
+    "exclude_by": _one_of("exclude_by"),
     "reduction": _one_of("reduction"),
     "sampling": _one_of("sampling"),
     "n_active": (lambda value: value is None or _is_int(value, 1), "an int >= 1, or None for all modules"),

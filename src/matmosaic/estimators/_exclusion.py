@@ -22,7 +22,7 @@ from matmosaic.structures import (
 _HASH = re.compile("[0-9a-f]{32}")
 
 
-def excluded_rows(rows: Any, exclude: Any) -> Overlap:
+def excluded_rows(rows: Any, exclude: Any, by: str) -> Overlap:
     """Return which rows are to be left out, and which share a composition with what is left out.
 
     Parameters
@@ -32,16 +32,19 @@ def excluded_rows(rows: Any, exclude: Any) -> Overlap:
     exclude : structures, or sequence of str
         What is left out: structures, or hashes as of :func:`matmosaic.structure_hash`. Hashes tell no
         composition: those of the rows that they match are compared.
+    by : {"structure", "crystal", "composition"}
+        Whether rows are left out that agree in every number, that are the same crystal to pymatgen's
+        ``StructureMatcher``, or that share a reduced composition.
 
     Returns
     -------
     Overlap
-        Of the rows with ``exclude``.
+        Of the rows with ``exclude``; ``by_structure`` are to be left out.
 
     Raises
     ------
     InvalidParameterError
-        If either is a table of graphs, which holds no structures.
+        If either is a table of graphs, which holds no structures, or hashes are given where they do not do.
     """
     if isinstance(rows, GraphTable) or isinstance(exclude, GraphTable):
         raise InvalidParameterError(
@@ -49,12 +52,24 @@ def excluded_rows(rows: Any, exclude: Any) -> Overlap:
             "structures, or leave out these rows yourself."
         )
     if not _are_hashes(exclude):
-        return overlap(rows, exclude)
+        found = overlap(rows, exclude, matcher=_matcher() if by == "crystal" else None)
+        return Overlap(found.by_composition, found.by_composition) if by == "composition" else found
+    if by != "structure" and len(exclude):
+        raise InvalidParameterError(
+            f"'exclude' holds hashes, which find equal structures alone; exclude_by={by!r} needs more. "
+            "Give the structures, or exclude_by='structure'."
+        )
     hashes = set(exclude)
     by_structure = np.array([structure_hash(one) in hashes for one in rows])
     compositions = [reduced_composition(structure_arrays(one)) for one in rows]
     shared = {compositions[row] for row in np.flatnonzero(by_structure)}
     return Overlap(by_structure, np.array([one in shared for one in compositions]))
+
+
+def _matcher() -> Any:
+    from pymatgen.analysis.structure_matcher import StructureMatcher  # Not needed by most fits.
+
+    return StructureMatcher()
 
 
 def excluded_hashes(exclude: Any) -> list[str]:

@@ -52,6 +52,11 @@ class MPTRegressor(TransferRegressor):
         Structures, or hashes as of :func:`matmosaic.structure_hash`, that are kept out of training and
         validation, such as those that a fine-tuned network will be tested on. Rows are left out by
         ``fit`` alone; ``predict`` predicts every row.
+    exclude_by : {"structure", "crystal", "composition"}, default="structure"
+        ``"structure"`` leaves out what agrees with ``exclude`` in every number. Data sets of different
+        origin have the same crystals in other cells and with other digits: ``"crystal"`` finds them by
+        pymatgen's ``StructureMatcher`` within equal reduced formulas, which is slower, and
+        ``"composition"`` leaves out all that share a reduced formula.
     reduction : {"present", "reference"}, default="present"
         What the sum of errors in a batch is divided by: the number of labels that are there, or of all
         entries of the batch, missing ones as well, as published.
@@ -135,6 +140,7 @@ class MPTRegressor(TransferRegressor):
         backbone_options: Mapping[str, Any] | None = None,
         graph_settings: GraphSettings | None = None,
         exclude: Any = None,
+        exclude_by: Literal["structure", "crystal", "composition"] = "structure",
         reduction: Literal["present", "reference"] = "present",
         sampling: Literal["proportional", "uniform"] = "proportional",
         unfrozen: Unfrozen = "all",
@@ -181,6 +187,7 @@ class MPTRegressor(TransferRegressor):
             verbose=verbose,
         )
         self.exclude = exclude
+        self.exclude_by = exclude_by
         self.reduction = reduction
         self.sampling = sampling
 
@@ -332,7 +339,7 @@ class MPTRegressor(TransferRegressor):
         self, X: Any, y: Any, weight: Any, *, name: str = "y", constant: bool = False
     ) -> tuple[Rows, np.ndarray, np.ndarray | None]:
         rows, y, weight = super()._read(X, y, weight, name=name, constant=constant)
-        found = None if self.exclude is None else excluded_rows(rows, self.exclude)
+        found = None if self.exclude is None else excluded_rows(rows, self.exclude, self.exclude_by)
         if name == "y":
             self.overlap_ = found
         if found is None or not found.by_structure.any():
