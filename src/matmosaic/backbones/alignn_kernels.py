@@ -18,7 +18,7 @@ from torch.nn.functional import silu
 
 from matmosaic.backbones.layers import WeightedBatchNorm
 
-# Numbers in a block on a processor: 1 MiB in single precision.
+# Numbers in a block for each thread of a processor: 1 MiB in single precision.
 BLOCK = 2**18
 # In the denominator of a gated mean, as published.
 EPSILON = 1e-6
@@ -53,7 +53,8 @@ class Links(NamedTuple):
 def blocks(array: Tensor) -> Iterator[slice]:
     """Split the rows of an array; on other devices, which hide the latency of memory, one block is best."""
     n_rows = len(array)
-    size = max(1, BLOCK // array.shape[1] if array.device.type == "cpu" else n_rows)
+    in_cache = BLOCK * torch.get_num_threads() // array.shape[1]
+    size = max(1, in_cache if array.device.type == "cpu" else n_rows)
     return (slice(start, start + size) for start in range(0, n_rows, size))
 
 
