@@ -8,6 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from pymatgen.core import Structure
+from safetensors.torch import load_file
 from torch.optim.lr_scheduler import OneCycleLR
 
 from matmosaic.backbones import structure_features
@@ -402,3 +404,17 @@ def test_published_state_is_that_of_the_backbone(state):
     buffers = ("running_mean", "running_var", "num_batches_tracked", "centers")
     sizes = [value.numel() for name, value in state.items() if not name.endswith(buffers)]
     assert n_parameters + WIDTH + 1 == sum(sizes)
+
+
+@pytest.mark.parametrize("name", ["small", "hot"])
+def test_predictions_of_the_published_code(shared_data, archive, name):
+    """From structures to numbers: its graphs, its weights, through an archive of its layout."""
+    folder = shared_data / "reference" / "alignn"
+    facts = json.loads((folder / "structures.json").read_text(encoding="utf-8"))["structures"]
+    structures = [Structure(one["lattice"], one["elements"], one["frac"]) for one in facts]
+    described = json.loads((folder / f"{name}_state_dict.json").read_text(encoding="utf-8"))["config"]
+    weights = load_file(folder / f"{name}_state_dict.safetensors")
+    members = {"config.json": {"model": described}, "checkpoint_300.pt": {"model": weights}}
+    with np.load(folder / f"{name}_outputs.npz") as expected:
+        found = import_alignn(archive(members)).predict(structures)
+        np.testing.assert_allclose(found, expected["pred_f64"], rtol=0, atol=1e-5)
