@@ -6,9 +6,10 @@ import torch
 from pymatgen.core import Lattice, Structure
 from torch.nn.functional import mse_loss
 
-from matmosaic import plugins
+from matmosaic import TransferRegressor, plugins
 from matmosaic.backbones import MLP, make_table, structure_features, trunk_depth, trunk_table, unfreeze
 from matmosaic.backbones.alignn import ALIGNN
+from matmosaic.datasets import load_alloys
 from matmosaic.exceptions import InvalidParameterError
 from matmosaic.graphs import GraphSettings, GraphTable
 from matmosaic.testing import check_backbone
@@ -71,18 +72,18 @@ def test_impossible_networks_are_refused(options, message):
 @pytest.mark.parametrize(
     ("unfrozen", "parts", "depth"),
     [
-        ("head", set(), 6),
-        ("last", {"gcn_2.node_update"}, 4),
-        ("gcn_1", {"gcn_1.node_update"}, 3),
-        ("two_body", {f"{stage}.node_update" for stage in ("alignn_1", "alignn_2", "gcn_1", "gcn_2")}, 0),
-        ("three_body", {"alignn_1.edge_update", "alignn_2.edge_update"}, 0),
-        ("alignn_2", {"alignn_2.node_update", "alignn_2.edge_update"}, 0),
+        ("head", [], 6),
+        ("last", ["gcn_2.node_update"], 4),
+        ("gcn_1", ["gcn_1.node_update"], 3),
+        ("two_body", [f"{stage}.node_update" for stage in ("alignn_1", "alignn_2", "gcn_1", "gcn_2")], 0),
+        ("three_body", ["alignn_1.edge_update", "alignn_2.edge_update"], 0),
+        ("alignn_2", ["alignn_2.node_update", "alignn_2.edge_update"], 0),
     ],
     ids=str,
 )
 def test_groups_and_where_the_trunk_ends(backbone, unfrozen, parts, depth):
     names = unfreeze(backbone, unfrozen)
-    assert {".".join(name.split(".")[1:3]) for name in names} == parts
+    assert {".".join(name.split(".")[1:3]) for name in names} == set(parts)
     assert trunk_depth(backbone) == depth
 
 
@@ -163,6 +164,27 @@ def test_compressed_graphs_give_the_same_numbers(float64, crystals, dtype, large
     for name, value in found[1].items():
         scale = max(float(value.abs().max()), 1.0)
         assert float((found[0][name] - value).abs().max()) <= largest * scale, name
+
+
+def test_a_whole_fit_is_the_same_on_compressed_graphs():
+    """In single precision, over many steps of Adam, which turns a gradient of rounding errors into steps.
+
+    These alloys share descriptors, whose weights are a bias in front of batch normalisation.
+    """
+    alloys, y = load_alloys("shear_modulus", return_X_y=True)
+    predictions = []
+    for compress in (True, False):
+        model = TransferRegressor(
+            backbone="alignn",
+            backbone_options=TINY,
+            compress=compress,
+            max_epochs=5,
+            batch_size=10,
+            validation_fraction=0,
+            random_state=0,
+        )
+        predictions.append(model.fit(alloys[::10], y[::10]).predict(alloys))
+    np.testing.assert_allclose(predictions[0], predictions[1], atol=2e-5 * y.std())
 
 
 def test_compression_leaves_fewer_angles(backbone, crystals):

@@ -189,7 +189,7 @@ class Embedding(nn.Module):
         descriptors = self.descriptors.index_select(0, graph.z)
         return replace(
             graph,
-            x=self.atoms(descriptors, graph.atom_weight),
+            x=self.atoms(descriptors, graph.atom_weight, constant=(descriptors == descriptors[:1]).all(0)),
             edge_attr=self.bonds(graph.distance, bonds_of(graph).places),
             angle_attr=self.angles(graph.cosine, angles_of(graph).places),
         )

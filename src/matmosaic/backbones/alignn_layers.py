@@ -49,10 +49,16 @@ class DenseBlock(nn.Module):
         self.linear = nn.Linear(n_in, n_out)
         self.norm = WeightedBatchNorm(n_out)
 
-    def forward(self, x: Tensor, places: Tensor) -> Tensor:
-        """Map rows ``x`` (n, n_in) with multiplicities ``places`` (n,) to (n, n_out)."""
-        bias = _bias(self.linear, self.norm)
-        return dense_silu(x, self.linear.weight, bias, Normalisation(self.norm, places))
+    def forward(self, x: Tensor, places: Tensor, *, constant: Tensor | None = None) -> Tensor:
+        """Map rows ``x`` (n, n_in) with multiplicities ``places`` (n,) to (n, n_out).
+
+        ``constant`` (n_in,) says which inputs are the same in all rows: in front of batch statistics
+        their weights are a bias.
+        """
+        bias, weight = _bias(self.linear, self.norm), self.linear.weight
+        if constant is not None and self.norm.training:
+            weight = torch.where(constant, weight.detach(), weight)
+        return dense_silu(x, weight, bias, Normalisation(self.norm, places))
 
 
 class EdgeGatedConvolution(nn.Module):
