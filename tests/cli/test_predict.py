@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from matmosaic import read_structures
+from matmosaic import MPTRegressor, read_structures
 from matmosaic.estimators.persistence import load_estimator
 
 TARGET = "shear_modulus"
@@ -29,6 +29,46 @@ def test_saved_mixture_predicts(run, mixture, data, tmp_path):
     assert run("predict", mixture, data, "-o", path) == (0, f"Wrote 24 predictions to {path}\n", "")
     expected = load_estimator(mixture).predict(read_structures(data)[0])
     assert np.allclose(pd.read_csv(path)["prediction"], expected)
+
+
+# --- several properties ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["named", "unnamed"])
+def several_properties(request, data, tmp_path_factory):
+    """Directory of a model of two properties, and what they are called."""
+    structures, frame = read_structures(data, target=TARGET)
+    labels = frame[[TARGET]].assign(half=frame[TARGET] / 2)
+    estimator = MPTRegressor(backbone_options={"width": 8, "n_convolutions": 1}, max_epochs=1, random_state=0)
+    estimator.fit(structures, labels if request.param else labels.to_numpy())
+    path = tmp_path_factory.mktemp("several") / "model"
+    estimator.save(path, unit="GPa")
+    return path, [TARGET, "half"] if request.param else ["y0", "y1"]
+
+
+def test_each_property_has_a_column(run, several_properties, data, tmp_path):
+    model, names = several_properties
+    path = tmp_path / "out.csv"
+    outcome = run("predict", model, data, "-o", path)
+    assert outcome == (0, f"Wrote 24 predictions of 2 properties to {path}\n", "")
+    written = pd.read_csv(path)
+    assert list(written) == ["name", TARGET, *(f"prediction {name}" for name in names)]
+    expected = load_estimator(model).predict(read_structures(data)[0])
+    assert np.allclose(written.iloc[:, 2:], expected)
+
+
+def test_column_of_a_property_is_not_replaced(run, several_properties, rows, tmp_path):
+    model, names = several_properties
+    data = tmp_path / "data.jsonl"
+    lines = [json.dumps({**row, f"mine {names[1]}": 0.0}) for row in rows]
+    data.write_text("\n".join(lines), encoding="utf-8")
+    outcome = run("predict", model, data, "-o", tmp_path / "out.csv", "--column", "mine")
+    assert outcome.status == 2
+    assert f"has a column 'mine {names[1]}' already" in outcome.err
+    assert not (tmp_path / "out.csv").exists()
+
+
+# --- what is written, and where ----------------------------------------------------------------------
 
 
 def test_standard_output(run, model, data):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         common,
         help="predict with a saved model",
         description="Predict with a saved model. The CSV file has a row for each row of DATA, in the same "
-        "order: its columns of text and numbers, and the prediction in the unit of the labels.",
+        "order: its columns of text and numbers, and the prediction in the unit of the labels. Of several "
+        "properties there is a column for each, called `prediction PROPERTY`.",
     )
     parser.add_argument("model", metavar="MODEL", help="directory that `matmosaic fit` made")
     add_data(parser, labelled=False)
@@ -42,6 +44,8 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Result:
     """Predict every row and write the file, all or nothing."""
+    import numpy as np
+
     from matmosaic.cli._data import read_table
     from matmosaic.estimators.persistence import load_estimator
 
@@ -49,11 +53,8 @@ def run(arguments: argparse.Namespace) -> Result:
     estimator = load_estimator(arguments.model, device=arguments.device)
     structures, frame = read_table(arguments)
     frame = _plain_columns(frame)
-    if arguments.column in frame:
-        raise InvalidParameterError(
-            f"{arguments.data} has a column {arguments.column!r} already; name another one with --column."
-        )
-    frame[arguments.column] = estimator.predict(structures)
+    columns = _columns(estimator, arguments, taken=frame)
+    frame[columns] = np.asarray(estimator.predict(structures)).reshape(len(frame), len(columns))
     document = {
         "model": arguments.model,
         "output": arguments.output,
@@ -63,7 +64,21 @@ def run(arguments: argparse.Namespace) -> Result:
     if arguments.output == STDOUT:
         return Result(document, frame.to_csv(index=False, lineterminator="\n"))
     _write(Path(arguments.output), frame)
-    return Result(document, f"Wrote {len(frame)} predictions to {arguments.output}")
+    several = f" of {len(columns)} properties" if len(columns) > 1 else ""
+    return Result(document, f"Wrote {len(frame)} predictions{several} to {arguments.output}")
+
+
+def _columns(estimator: Any, arguments: argparse.Namespace, *, taken: Container[str]) -> list[str]:
+    """Return a name for each column of the predictions, none of which may be taken."""
+    properties = getattr(estimator, "properties_", None)
+    name = arguments.column
+    columns = [name] if properties is None else [f"{name} {one}" for one in properties]
+    for column in columns:
+        if column in taken:
+            raise InvalidParameterError(
+                f"{arguments.data} has a column {column!r} already; name another one with --column."
+            )
+    return columns
 
 
 def _check_output(arguments: argparse.Namespace) -> None:
