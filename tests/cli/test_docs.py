@@ -15,6 +15,7 @@ import pytest
 
 from matmosaic.cli import main
 from matmosaic.cli._main import build_parser
+from matmosaic.modules.importers import FORMATS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 FENCE = re.compile(r"^```(console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -101,6 +102,11 @@ def test_section_names_every_option_and_no_other(name):
     named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text))
     assert own <= named
     assert {option for option in named if option.startswith("--")} <= own | COMMON
+
+
+def test_every_format_of_checkpoints_is_named():
+    named = re.findall(r"`(\w+)`", sections()["modules import"].split("`--format NAME`:")[1].split("\n- ")[0])
+    assert set(named) == set(FORMATS)
 
 
 @pytest.mark.parametrize(
