@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -32,8 +33,11 @@ def test_module_with_card(pretrain, tmp_path):
     assert len(card.fingerprints) == 24
 
 
+@pytest.mark.filterwarnings("default")
 def test_module_is_trained_further(pretrain, tmp_path, store):
-    document = pretrain("--start", store / "first", "--json").document
+    outcome = pretrain("--start", store / "first", "--json")
+    assert "Module 'first' has a head for 'shear_modulus', and head='new' starts a new one." in outcome.err
+    document = outcome.document
     card = load_module(tmp_path / "store" / "mine").card
     assert card.base == load_module(store / "first").card.sha256
     assert (document["start"], document["sha256"]) == (str(store / "first"), card.sha256)
@@ -76,9 +80,9 @@ def test_module_of_several_properties_is_described(pretrain_several, tmp_path):
     ("options", "message"),
     [
         ({}, "column 'mass,size' has no value in 1 of 24 rows: 3 ("),
-        ({"unit": "u"}, "--unit must name a unit for each of the 2 columns ['mass', 'size']"),
         ({"target": "mass,sise"}, "Unknown column 'sise'. Did you mean 'size'?"),
         ({"target": "mass,name"}, "has 'name' = 'alloy-20'; expected a number"),
+        ({"target": "mass,"}, "Got 'mass,', in which number 2 of 2 is empty."),
     ],
 )
 def test_several_properties_that_cannot_be_learnt(pretrain_several, options, message, tmp_path):
@@ -86,6 +90,31 @@ def test_several_properties_that_cannot_be_learnt(pretrain_several, options, mes
     assert (outcome.status, outcome.out) == (2, "")
     assert message in outcome.err
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("unit", "message"),
+    [
+        ("u", "--unit must name a unit for each of the 2 columns ['mass', 'size']"),
+        (",u", "--unit takes one name, or several with commas between. Got ',u', in which number 1 of 2"),
+    ],
+)
+def test_each_property_needs_a_unit(pretrain_several, unit, message, tmp_path):
+    outcome = pretrain_several("--drop-missing", unit=unit)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert message in outcome.err
+    assert not (tmp_path / "store").exists()
+
+
+def test_name_of_a_column_may_hold_commas(run, rows, tmp_path):
+    data = tmp_path / "gaps.jsonl"
+    named = [{**row, "gap, eV": row[TARGET], "gap": None, "eV": None} for row in rows]
+    data.write_text("\n".join(map(json.dumps, named)), encoding="utf-8")
+    card = ["--target", "gap, eV", "--unit", "eV", "--store", tmp_path / "store", "--name", "mine"]
+    outcome = run("pretrain", data, *card, "--epochs", 1, *TINY)
+    assert (outcome.status, outcome.err) == (0, "")
+    card = load_module(tmp_path / "store" / "mine").card
+    assert (card.target, card.unit, card.properties) == ("gap, eV", "eV", [])
 
 
 def test_one_column_twice_is_refused(pretrain_several):

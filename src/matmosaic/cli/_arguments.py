@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Collection
 from typing import Any
+
+from matmosaic.exceptions import InvalidParameterError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 HEADS = ("new", "inherit")
@@ -143,6 +146,28 @@ def names(text: str) -> list[str]:
     found = [name.strip() for name in text.split(",") if name.strip()]
     if not found:
         raise argparse.ArgumentTypeError(f"expected names with commas between, got {text!r}")
+    return found
+
+
+def property_names(text: str, columns: Collection[str]) -> list[str]:
+    """Return the column that a text names, commas included, or the several that it names with commas between.
+
+    Raises
+    ------
+    InvalidParameterError
+        If one of several names is empty.
+    """
+    return [text] if text in columns else separated(text, "--target")
+
+
+def separated(text: str, option: str) -> list[str]:
+    """Return the texts between the commas, none of which may be empty."""
+    found = [part.strip() for part in text.split(",")]
+    if not all(found):
+        raise InvalidParameterError(
+            f"{option} takes one name, or several with commas between. Got {text!r}, in which number "
+            f"{found.index('') + 1} of {len(found)} is empty."
+        )
     return found
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from matmosaic.cli._arguments import property_names
 from matmosaic.cli._text import listing
 from matmosaic.exceptions import InvalidTargetsError, UnknownNameError, suggest
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 #: Prefix of data that ships with matmosaic, as of modules that do.
 BUNDLED = "bundled:"
 
+#: Given the names of the columns, those of the labels.
+Choice = Callable[[Collection[str]], Sequence[str]]
+
 
 class LabelledData(NamedTuple):
     """Structures with a label each, or a label of each of several properties."""
@@ -24,7 +28,7 @@ class LabelledData(NamedTuple):
     structures: list[Any]
     """The crystals, length n_structures."""
     y: Any
-    """Labels: an array (n_structures,), all finite, or a DataFrame with a column per property."""
+    """Labels: an array or Series (n_structures,), all finite, or a DataFrame with a column per property."""
     rows: np.ndarray
     """Row of each in the data as it was given, counted from 0."""
     dropped: list[int]
@@ -34,16 +38,14 @@ class LabelledData(NamedTuple):
 
 
 def read_table(
-    arguments: argparse.Namespace, target: str | Sequence[str] | None = None
+    arguments: argparse.Namespace, choose: Choice = lambda columns: []
 ) -> tuple[list[Any], pd.DataFrame]:
-    """Return the structures of DATA and its other columns."""
-    from matmosaic.datasets import read_structures
+    """Return the structures of DATA and its other columns; those that are chosen must hold numbers."""
+    from matmosaic.datasets.readers import read_chosen
 
     if arguments.data.startswith(BUNDLED):
-        return _read_bundled(arguments.data, target)
-    return read_structures(
-        arguments.data, target=target, structure=arguments.structure, progress=arguments.progress
-    )
+        return _read_bundled(arguments.data, choose)
+    return read_chosen(arguments.data, choose, structure=arguments.structure, progress=arguments.progress)
 
 
 def read_labelled(arguments: argparse.Namespace) -> LabelledData:
@@ -54,27 +56,29 @@ def read_labelled(arguments: argparse.Namespace) -> LabelledData:
     InvalidTargetsError
         If rows have no label, unless ``--drop-missing`` is given; names them.
     """
-    structures, frame = read_table(arguments, arguments.target)
-    y = frame[arguments.target].to_numpy(dtype=float)
-    missing = np.flatnonzero(np.isnan(y))
-    if len(missing) and not arguments.drop_missing:
-        raise InvalidTargetsError(_missing(arguments, structures, missing))
-    rows = np.flatnonzero(~np.isnan(y))
-    return LabelledData(
-        [structures[row] for row in rows], y[rows], rows, missing.tolist(), unit_of(arguments)
-    )
+    data = _read(arguments, lambda columns: [arguments.target])
+    return data._replace(y=data.y.iloc[:, 0].to_numpy(dtype=float), unit=unit_of(arguments))
 
 
-def read_properties(arguments: argparse.Namespace, targets: Sequence[str]) -> LabelledData:
-    """Return the structures of DATA with the labels of several columns, NaN where one is missing.
+def read_properties(arguments: argparse.Namespace) -> LabelledData:
+    """Return the structures of DATA with the labels of one column or of several, NaN where one is missing.
 
     Raises
     ------
     InvalidTargetsError
         If rows have no label at all, unless ``--drop-missing`` is given; names them.
+    InvalidParameterError
+        If ``--target`` has an empty name among several.
     """
-    structures, frame = read_table(arguments, targets)
-    labels = frame[list(targets)].reset_index(drop=True)
+    data = _read(arguments, lambda columns: property_names(arguments.target, columns))
+    if data.y.shape[1] > 1:
+        return data
+    return data._replace(y=data.y.iloc[:, 0], unit=unit_of(arguments))
+
+
+def _read(arguments: argparse.Namespace, choose: Choice) -> LabelledData:
+    structures, frame = read_table(arguments, choose)
+    labels = frame[list(choose(frame.columns))].reset_index(drop=True)
     empty = labels.isna().all(axis=1).to_numpy()
     if empty.any() and not arguments.drop_missing:
         raise InvalidTargetsError(_missing(arguments, structures, np.flatnonzero(empty)))
@@ -92,15 +96,16 @@ def unit_of(arguments: argparse.Namespace) -> str | None:
     return arguments.unit
 
 
-def _read_bundled(name: str, target: str | Sequence[str] | None) -> tuple[list[Any], pd.DataFrame]:
+def _read_bundled(name: str, choose: Choice) -> tuple[list[Any], pd.DataFrame]:
     from matmosaic.datasets import alloy_targets, load_alloys
 
     if name != f"{BUNDLED}alloys":
         raise UnknownNameError(suggest(name, [f"{BUNDLED}alloys"], what="embedded data"))
-    for one in target if target and not isinstance(target, str) else ():
+    targets = choose(alloy_targets())
+    for one in targets:
         if one not in alloy_targets():
             raise UnknownNameError(f"target: {suggest(one, alloy_targets(), what='property of the alloys')}")
-    alloys = load_alloys(target) if isinstance(target, str) else load_alloys()
+    alloys = load_alloys(*targets) if len(targets) == 1 else load_alloys()
     return alloys.data, alloys.frame
 
 

@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matmosaic.cli._arguments import REFERENCE_HELP, add_command, add_data, add_epochs, key_value, names
+from matmosaic.cli._arguments import REFERENCE_HELP, add_command, add_data, add_epochs, key_value, separated
 from matmosaic.cli._console import Result
 from matmosaic.exceptions import InvalidParameterError, StoreError, UnknownNameError, suggest
 
 if TYPE_CHECKING:
     from matmosaic.modules import ModuleCard
+
+DEFAULT_BACKBONE = "cgcnn"
 
 
 def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -33,7 +35,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", required=True, metavar="DIR", help="directory of modules; made if needed")
     parser.add_argument("--name", required=True, help="of the module, and of its directory in the store")
     parser.add_argument("--overwrite", action="store_true", help="replace a module of that name")
-    parser.add_argument("--backbone", metavar="NAME", help="kind of network (default: cgcnn)")
+    parser.add_argument("--backbone", metavar="NAME", help=f"kind of network (default: {DEFAULT_BACKBONE})")
     parser.add_argument(
         "--backbone-option",
         action="append",
@@ -57,25 +59,27 @@ def _add_card(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Result:
     """Train, and save the module."""
-    from matmosaic.cli._data import read_labelled, read_properties
+    from matmosaic.cli._data import read_properties
     from matmosaic.cli._training import stopping_at_interrupt
     from matmosaic.cli.fit import describe_fit, text_of_fit
     from matmosaic.modules import DirectoryStore
 
     store = DirectoryStore(arguments.store)
     _check_free(store, arguments.name, overwrite=arguments.overwrite)
-    targets = names(arguments.target)
+    _check_network(arguments)
+    data = read_properties(arguments)
+    several = data.y.ndim > 1
+    targets = list(data.y) if several else [data.y.name]
     units = _units(arguments.unit, targets)
-    estimator = _estimator(arguments, several=len(targets) > 1)
-    data = read_properties(arguments, targets) if len(targets) > 1 else read_labelled(arguments)
+    estimator = _estimator(arguments, several=several)
     start = time.perf_counter()
     with stopping_at_interrupt():  # a store holds no half-trained modules
         estimator.fit(data.structures, data.y)
     seconds = time.perf_counter() - start
-    what = {"unit": units} if len(targets) > 1 else {"target": arguments.target, "unit": arguments.unit}
     module = estimator.to_module(
         name=arguments.name,
-        **what,
+        target=targets if several else targets[0],
+        unit=units if several else units[0],
         dataset={"name": arguments.dataset_name, "doi": arguments.dataset_doi},
         license_weights=arguments.license_weights,
     )
@@ -98,7 +102,7 @@ def run(arguments: argparse.Namespace) -> Result:
 
 def _units(text: str, targets: list[str]) -> list[str]:
     """Return the unit of each property."""
-    units = [text] if len(targets) == 1 else names(text)
+    units = [text] if len(targets) == 1 else separated(text, "--unit")
     if len(units) != len(targets):
         raise InvalidParameterError(
             f"--unit must name a unit for each of the {len(targets)} columns {targets}, in their order and "
@@ -124,17 +128,11 @@ def _estimator(arguments: argparse.Namespace, *, several: bool) -> Any:
     from matmosaic.cli._training import EpochProgress
     from matmosaic.estimators import MPTRegressor, TransferRegressor
 
-    if arguments.start and (arguments.backbone or arguments.backbone_option):
-        raise InvalidParameterError(
-            "--start brings its own network; leave out --backbone and --backbone-option."
-        )
-    backbone, options = arguments.backbone or "cgcnn", dict(arguments.backbone_option)
-    _check_options(backbone, options)
     estimator = MPTRegressor if several else TransferRegressor
     return estimator(
         arguments.start,
-        backbone=backbone,
-        backbone_options=options,
+        backbone=arguments.backbone or DEFAULT_BACKBONE,
+        backbone_options=dict(arguments.backbone_option),
         unfrozen="all",
         max_epochs=arguments.epochs,
         random_state=arguments.seed,
@@ -143,11 +141,17 @@ def _estimator(arguments: argparse.Namespace, *, several: bool) -> Any:
     )
 
 
-def _check_options(backbone: str, options: dict[str, Any]) -> None:
+def _check_network(arguments: argparse.Namespace) -> None:
+    """Refuse a network that cannot be built before the data are read rather than after it."""
     from matmosaic import plugins
 
+    if arguments.start and (arguments.backbone or arguments.backbone_option):
+        raise InvalidParameterError(
+            "--start brings its own network; leave out --backbone and --backbone-option."
+        )
+    backbone = arguments.backbone or DEFAULT_BACKBONE
     known = set(inspect.signature(plugins.load("backbones", backbone)).parameters) - {"graph_settings"}
-    for name in options:
+    for name, _ in arguments.backbone_option:
         if name not in known:
             raise UnknownNameError(suggest(name, known, what=f"option of backbone {backbone!r}"))
 

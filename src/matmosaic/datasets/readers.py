@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import lzma
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,12 +92,48 @@ def read_structures(
     >>> structures[0].formula, table["name"].tolist(), table["gap"].tolist()
     ('Po1', ['polonium'], [0.0])
     """
+    wanted = [target] if isinstance(target, str) else target or ()
+    return read_chosen(path, lambda columns: wanted, structure=structure, progress=progress)
+
+
+def read_chosen(
+    path: str | Path,
+    choose: Callable[[Collection[str]], Sequence[str]],
+    *,
+    structure: str | None = None,
+    progress: bool = False,
+) -> tuple[list[Structure | Molecule], pd.DataFrame]:
+    """Read structures as :func:`read_structures` does, with targets that are chosen among the columns.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File, folder or pattern.
+    choose : callable
+        Given the names of the columns, returns those of the targets.
+    structure : str, optional
+        Column of the structures.
+    progress : bool, default=False
+        Whether to show a bar.
+
+    Returns
+    -------
+    structures : list of Structure or Molecule, length n_rows
+        One per row.
+    table : DataFrame
+        The other columns; targets as float64, NaN where missing.
+
+    Raises
+    ------
+    DataFileError
+        As :func:`read_structures`.
+    """
     path = Path(path)
     table = Table(structure)
     try:
         table.read(_with_progress(_open(path), path, progress))
         frame = table.frame()
-        for name in [target] if isinstance(target, str) else target or ():
+        for name in choose(frame.columns):
             frame[name] = _numbers(frame, name, table.places)
     except (DataFileError, InvalidStructuresError) as error:
         raise DataFileError(f"{path}: {error}") from error
