@@ -3,6 +3,7 @@ import argparse
 import pytest
 
 from matmosaic.cli import _arguments as arguments
+from matmosaic.learning.aggregation import AGGREGATIONS
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,10 @@ def test_groups_are_one_name_or_a_list():
 def test_numbers_have_a_least_value(convert, text):
     with pytest.raises(argparse.ArgumentTypeError, match="expected a whole number"):
         convert(text)
+
+
+def test_ways_to_mix_are_those_of_the_estimator():
+    assert tuple(AGGREGATIONS) == arguments.AGGREGATIONS
 
 
 def test_seed_fits_numpy():

@@ -106,6 +106,16 @@ def test_methods_that_do_not_exist_yet(evaluate, name):
     assert "Valid: 'constant', 'moe', 'ridge', 'scratch', 'transfer'." in outcome.err
 
 
+def test_modules_of_different_widths_are_refused_before_training(evaluate, store, monkeypatch):
+    modules = ["--module", store / "first", "bundled:emt-volume"]
+    with monkeypatch.context() as patch:
+        patch.setattr(TransferRegressor, "fit", None)
+        outcome = evaluate("--estimators", "scratch,moe", *modules)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "Got {'first': 8, 'emt-volume': 32}. Set width=8, say" in outcome.err
+    assert evaluate("--estimators", "moe", *modules, "--cv", 2, "--width", 8).status == 0
+
+
 def test_mixture_of_all_modules(evaluate):
     options = ["--estimators", "constant,moe", "--module", "bundled:emt-e*", "--module", "bundled:emt-volume"]
     document = evaluate("--json", "--cv", 2, *options).document
@@ -174,7 +184,7 @@ def test_too_many_active_modules_are_refused_before_anything_is_fitted(evaluate,
 def test_settings_of_a_mixture_without_one(evaluate):
     outcome = evaluate("--estimators", "scratch,ridge", "--guard", "fallback")
     assert outcome.status == 2
-    assert "--n-active and --guard are for mixtures of modules: moe. Got scratch, ridge" in outcome.err
+    assert "and --guard are for mixtures of modules: moe. Got scratch, ridge" in outcome.err
 
 
 def test_unknown_module(evaluate):

@@ -120,6 +120,27 @@ def test_sparse_mixture_as_json(fit):
     assert sum(score > 0 for score in document["gate_scores"].values()) == 2
 
 
+@pytest.fixture
+def unlike(store):
+    """Modules of the widths 8 and 32."""
+    return ["--module", store / "first", "--module", "bundled:emt-volume"]
+
+
+@pytest.mark.parametrize("how", [["--width", 16], ["--aggregation", "concat"], ["--aggregation", "ensemble"]])
+def test_modules_of_different_widths_are_mixed(fit, unlike, how, tmp_path):
+    outcome = fit("--json", *unlike, *how)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert set(outcome.document["gate_scores"]) == {"first", "emt-volume"}
+    estimator = load_estimator(tmp_path / "model")
+    assert getattr(estimator, how[0].removeprefix("--")) == how[1]
+
+
+def test_modules_of_different_widths_cannot_be_added(fit, unlike):
+    outcome = fit(*unlike)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "Got {'first': 8, 'emt-volume': 32}. Set width=8, say" in outcome.err
+
+
 def test_glob_of_several_modules_makes_a_mixture(fit):
     assert fit("--json", "--module", "bundled:*").document["estimator"] == "moe"
 
@@ -196,6 +217,11 @@ def test_unit_of_embedded_data_is_known(fit):
             "are for mixtures of modules: moe. Got transfer",
         ),
         (["--guard", "report"], "are for mixtures of modules: moe. Got scratch"),
+        (["--width", 8], "are for mixtures of modules: moe. Got scratch"),
+        (
+            ["--module", "bundled:*", "--aggregation", "concat", "--width", 8],
+            "--width is for --aggregation add",
+        ),
         (["--module", "bundled:*", "--n-active", 5], "'n_active' must be at most the number of modules, 4"),
         (["--module", "bundled:*", "--n-active", 0], "expected a whole number >= 1"),
         (["--module", "bundled:emt-volum"], "Did you mean 'emt-volume'?"),

@@ -12,6 +12,7 @@ from matmosaic.exceptions import InvalidParameterError
 DEVICES = ("auto", "cpu", "cuda", "mps")
 HEADS = ("new", "inherit")
 GUARDS = ("none", "report", "fallback")
+AGGREGATIONS = ("add", "concat", "ensemble")
 DATA_HELP = (
     "a matminer table (.json), JSON lines, extended XYZ, parquet, a folder of CIFs with id_prop.csv, "
     "a folder or pattern of CIF or POSCAR files, or bundled:alloys"
@@ -98,6 +99,19 @@ def add_mixture(parser: argparse.ArgumentParser) -> None:
     """Add what is particular to mixtures of modules."""
     parser.add_argument(
         "--n-active", type=positive, metavar="K", help="modules that a mixture keeps (default: all)"
+    )
+    parser.add_argument(
+        "--aggregation",
+        choices=AGGREGATIONS,
+        default="add",
+        help="one head on the weighted sum of features, one on all of them side by side, or a head per "
+        "module (default: add)",
+    )
+    parser.add_argument(
+        "--width",
+        type=positive,
+        metavar="N",
+        help="map the features of each module to this width, to add those of different widths",
     )
     parser.add_argument(
         "--guard",

@@ -11,6 +11,9 @@ from matmosaic.exceptions import InvalidParameterError, UnknownNameError, sugges
 if TYPE_CHECKING:
     from matmosaic.modules import PretrainedModule
 
+#: Settings that only mixtures have, named as the parameters of MoERegressor.
+OF_MIXTURES = ("n_active", "aggregation", "width", "guard")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -30,6 +33,10 @@ class Settings:
     """Number of modules that a mixture keeps; None for all."""
     guard: Literal["none", "report", "fallback"] = "none"
     """What a mixture does about simpler answers."""
+    aggregation: Literal["add", "concat", "ensemble"] = "add"
+    """How a mixture joins the features of its modules."""
+    width: int | None = None
+    """Width that a mixture maps the features of each module to; None for no map."""
     callbacks: Sequence[Any] = ()
     """For the net, such as a progress bar."""
 
@@ -42,6 +49,10 @@ class Settings:
             "callbacks": list(self.callbacks),
         }
         return shared if self.epochs is None else shared | {"max_epochs": self.epochs}
+
+    def of_mixture(self) -> dict[str, Any]:
+        """Return the parameters that only mixtures have."""
+        return {name: getattr(self, name) for name in OF_MIXTURES}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +95,7 @@ def _transfer(module: Any, settings: Settings) -> Any:
 def _moe(modules: list[Any], settings: Settings) -> Any:
     from matmosaic.estimators import MoERegressor
 
-    return MoERegressor(modules, n_active=settings.n_active, guard=settings.guard, **settings.of_network())
+    return MoERegressor(modules, **settings.of_mixture(), **settings.of_network())
 
 
 METHODS = {
@@ -171,14 +182,20 @@ def _check_head(method: Method, settings: Settings) -> None:
 
 
 def check_mixture_settings(methods: Iterable[Method], settings: Settings) -> None:
-    """Raise InvalidParameterError if settings of a mixture were made, but no method is one."""
-    made = settings.n_active is not None or settings.guard != "none"
+    """Raise InvalidParameterError if settings of a mixture were made, but no method is one or heeds them."""
+    made = any(value != getattr(Settings, name) for name, value in settings.of_mixture().items())
     methods = list(methods)
     if made and not any(method.modules == "all" for method in methods):
         mixtures = [name for name, method in METHODS.items() if method.modules == "all"]
         raise InvalidParameterError(
-            f"--n-active and --guard are for mixtures of modules: {', '.join(mixtures)}. Got "
-            f"{', '.join(method.name for method in methods)}; leave them out, or ask for a mixture."
+            "--n-active, --aggregation, --width and --guard are for mixtures of modules: "
+            f"{', '.join(mixtures)}. Got {', '.join(method.name for method in methods)}; leave them out, or ask "
+            "for a mixture."
+        )
+    if settings.width is not None and settings.aggregation != "add":
+        raise InvalidParameterError(
+            f"--width is for --aggregation add. Got --aggregation {settings.aggregation}, which takes "
+            "modules of any width; leave --width out."
         )
 
 
@@ -211,12 +228,17 @@ def candidates(methods: Iterable[Method], modules: Mapping[str, PretrainedModule
     return found
 
 
-def check_n_active(candidates: Iterable[Candidate], settings: Settings) -> None:
-    """Raise InvalidParameterError if a mixture is to keep more modules than it is given."""
+def check_mixtures(candidates: Iterable[Candidate], settings: Settings) -> None:
+    """Raise InvalidParameterError if a mixture keeps more modules than it is given, or adds unlike ones."""
+    from matmosaic.estimators._experts import check_widths
+
     for candidate in candidates:
-        if candidate.method.modules != "all" or settings.n_active is None:
+        if candidate.method.modules != "all":
             continue
-        if settings.n_active > len(candidate.given):
+        if settings.aggregation == "add" and settings.width is None:
+            names = [module.card.name for module in candidate.given]
+            check_widths(names, [module.build_backbone() for module in candidate.given])
+        if settings.n_active is not None and settings.n_active > len(candidate.given):
             raise InvalidParameterError(
                 f"--n-active must be at most the number of modules, {len(candidate.given)}: "
                 f"{', '.join(module.card.name for module in candidate.given)}. Got {settings.n_active}; "

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> Result:
         Settings,
         candidates,
         check_mixture_settings,
-        check_n_active,
+        check_mixtures,
         method_named,
     )
     from matmosaic.cli._references import load_all
@@ -85,11 +85,13 @@ def run(arguments: argparse.Namespace) -> Result:
         unfrozen=arguments.unfrozen,
         n_active=arguments.n_active,
         guard=arguments.guard,
+        aggregation=arguments.aggregation,
+        width=arguments.width,
     )
     check_mixture_settings(methods, settings)
     needed = any(method.modules != "none" for method in methods)
     given = candidates(methods, load_all(arguments.module or ["bundled:*"]) if needed else {})
-    check_n_active(given, settings)
+    check_mixtures(given, settings)
     data = read_labelled(arguments)
     splits = _splits(arguments, data)
     scored = score_all(given, data.structures, data.y, splits, settings, progress=arguments.progress)

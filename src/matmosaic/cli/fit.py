@@ -76,6 +76,8 @@ def run(arguments: argparse.Namespace) -> Result:
         head=arguments.head,
         n_active=arguments.n_active,
         guard=arguments.guard,
+        aggregation=arguments.aggregation,
+        width=arguments.width,
         callbacks=[EpochProgress(arguments.progress, unit_of(arguments))],
     )
     method, estimator = estimator_for(arguments.estimator, arguments.modules, settings)
