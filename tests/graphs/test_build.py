@@ -2,8 +2,9 @@ import warnings
 
 import numpy as np
 import pytest
+from pymatgen.core import Lattice, Structure
 
-from matmosaic.exceptions import IsolatedAtomWarning
+from matmosaic.exceptions import InvalidStructuresError, IsolatedAtomWarning
 from matmosaic.graphs import GraphSettings, build, build_graphs
 
 
@@ -91,6 +92,34 @@ def test_isolated_atoms_are_named_each_time(NaCl, lone_iron, compressed):
     for _ in range(2):  # from the builder, then from the cache
         with pytest.warns(IsolatedAtomWarning, match=r"X\[1\] \(Fe\).*8 Å.*padded at 9 Å.*'cutoff'"):
             build_graphs([NaCl, lone_iron], compressed=compressed)
+
+
+@pytest.mark.parametrize(
+    ("ties", "what"), [("whole", "They have no bonds and no angles"), ("reference", "The cutoff was raised")]
+)
+def test_isolated_atoms_of_graphs_with_angles(NaCl, lone_iron, ties, what):
+    with pytest.warns(IsolatedAtomWarning, match=rf"X\[1\] \(Fe\).*8 Å\. {what}"):
+        _, graph = build_graphs([NaCl, lone_iron], GraphSettings(ties=ties, angles=True))
+    assert (len(graph.distance) > 0) == (ties == "reference")
+
+
+def test_row_without_published_graph_is_named(NaCl):
+    """By its number in X, which has rows that are built once or not at all."""
+    slab = Structure(Lattice(np.eye(3) * 5, pbc=(True, True, False)), ["C"], [[0, 0, 0]])
+    rows = [NaCl, NaCl, slab, NaCl, slab]
+    with pytest.raises(InvalidStructuresError, match=r"X\[2\] \(C\) does not repeat .* ties='whole'"):
+        build_graphs(rows, GraphSettings(ties="reference", angles=True))
+    assert len(build_graphs(rows, GraphSettings(ties="whole", angles=True))) == 5
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("ties", ["whole", "reference"])
+def test_atoms_on_one_site_have_angles(CsCl, ties, compressed):
+    twins = CsCl.copy()
+    twins.append("Rb", [0, 0, 0])
+    (graph,) = build_graphs([twins], GraphSettings(ties=ties, angles=True), compressed=compressed)
+    assert graph.distance.min() > 1
+    assert all(np.isfinite(values).all() for values in graph)
 
 
 def test_many_isolated_atoms_are_counted(lone_iron):

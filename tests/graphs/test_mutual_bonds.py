@@ -3,7 +3,7 @@ import pytest
 from pymatgen.core import Lattice, Molecule, Structure
 
 from matmosaic.graphs import GraphSettings
-from matmosaic.graphs.mutual_bonds import find_mutual_bonds
+from matmosaic.graphs.mutual_bonds import SHORTEST_BOND, find_mutual_bonds
 from matmosaic.structures import structure_arrays
 
 SETTINGS = GraphSettings(ties="whole", angles=True)
@@ -18,12 +18,50 @@ def lengths(bonds):
     return np.linalg.norm(bonds.vector, axis=1)
 
 
-def test_every_bond_is_there_in_both_directions(every_crystal):
-    bonds = bonds_of(*every_crystal)
+def assert_paired(bonds):
     np.testing.assert_array_equal(bonds.center[bonds.reverse], bonds.neighbor)
     np.testing.assert_array_equal(bonds.neighbor[bonds.reverse], bonds.center)
     np.testing.assert_allclose(bonds.vector[bonds.reverse], -bonds.vector, atol=1e-10)
     np.testing.assert_array_equal(bonds.reverse[bonds.reverse], np.arange(len(bonds.center)))
+
+
+def test_every_bond_is_there_in_both_directions(every_crystal):
+    assert_paired(bonds_of(*every_crystal))
+
+
+@pytest.mark.parametrize(
+    ("edge", "step", "max_neighbors"),
+    [(2.0, [1, 1, 1], 500), (5.64, [SHORTEST_BOND, 0, 0], 12)],
+    ids=["last", "shortest"],
+)
+def test_bonds_exactly_as_long_as_a_limit_are_there_in_both_directions(rng, edge, step, max_neighbors):
+    """Both directions differ in their last digits, which may lie on either side of the limit."""
+    n_bonds = set()
+    for start in rng.random((30, 3)):
+        crystal = Structure(Lattice.cubic(edge), ["Na", "Cl"], [start, start])
+        crystal.translate_sites([1], step, frac_coords=False, to_unit_cell=True)
+        bonds = bonds_of(crystal, max_neighbors=max_neighbors, tolerance=0)
+        assert_paired(bonds)
+        n_bonds.add(len(bonds.center))
+    assert len(n_bonds) > 1
+
+
+def test_atoms_on_one_site_are_not_bonded_to_each_other(CsCl):
+    """Nor do they take a place of the twelve."""
+    twins = CsCl.copy()
+    twins.append("Rb", [0, 0, 0])
+    bonds = bonds_of(twins)
+    assert_paired(bonds)
+    assert lengths(bonds).min() > 3
+    # Eight chlorines, and the next shell: six Cs and six Rb.
+    np.testing.assert_array_equal(np.bincount(bonds.center), [8 + 12, 16, 8 + 12])
+
+
+@pytest.mark.parametrize(("length", "n_bonds"), [(0.0, 0), (0.1, 0), (0.2, 2)])
+def test_shortest_bond(length, n_bonds):
+    bonds = bonds_of(Molecule(["H", "O"], [[0, 0, 0], [0, 0, length]]))
+    assert len(bonds.center) == n_bonds
+    assert bonds.isolated.tolist() == [n_bonds == 0] * 2
 
 
 def test_bonds_are_those_of_pymatgen(every_crystal):

@@ -176,5 +176,5 @@ def test_moved_atoms_are_searched_where_they_are(CsCl):
     ids=["molecule", "slab"],
 )
 def test_refuses_what_does_not_repeat(Cu, structure):
-    with pytest.raises(InvalidStructuresError, match=r"Row 1 is not periodic .* ties='fractional'"):
+    with pytest.raises(InvalidStructuresError, match=r"does not repeat along .* ties='whole'"):
         bonds_of(Cu, structure)

@@ -16,7 +16,9 @@ from matmosaic.graphs.angle_graphs import angle_graphs
 from matmosaic.graphs.cache import open_cache
 from matmosaic.graphs.compression import Classes, compress, equalise_distances, refine
 from matmosaic.graphs.crystal_graph import CrystalGraph, split_graphs
+from matmosaic.graphs.near_cell import near_cell
 from matmosaic.graphs.neighbors import Bonds, find_bonds
+from matmosaic.graphs.reference_bonds import check_periodic
 from matmosaic.graphs.settings import GraphSettings
 from matmosaic.structures import (
     StructureArrays,
@@ -29,7 +31,7 @@ from matmosaic.structures import (
 logger = logging.getLogger(__name__)
 
 # Raised whenever the same structure and settings would give another graph.
-BUILDER_VERSION = 1
+BUILDER_VERSION = 2
 # Atoms per chunk: large enough that array calls dominate, small enough to stay in cache.
 CHUNK_ATOMS = 2048
 ROWS_NAMED = 10
@@ -63,6 +65,11 @@ def build_graphs(
     list of CrystalGraph, length n_structures
         Equal structures share one object; treat the arrays as read-only.
 
+    Raises
+    ------
+    InvalidStructuresError
+        If there are no published graphs of a row, and the settings ask for them.
+
     Warns
     -----
     IsolatedAtomWarning
@@ -71,6 +78,9 @@ def build_graphs(
     settings = settings or GraphSettings()
     rows = as_structures(structures)
     arrays = [structure_arrays(row) for row in rows]
+    if settings.angles and settings.ties == "reference":
+        for index, one in enumerate(arrays):
+            check_periodic(one, describe_row(index, rows[index]))
     suffix = _settings_hash(settings, compressed)
     keys = [structure_hash(one) + suffix for one in arrays]
     cache = open_cache(memory)
@@ -157,6 +167,7 @@ def build_chunk(
     list of CrystalGraph
         One per structure.
     """
+    arrays = [near_cell(one) for one in arrays]
     counts = np.array([one.n_atoms for one in arrays])
     structure = np.repeat(np.arange(len(arrays)), counts)
     numbers = np.concatenate([one.numbers for one in arrays])
@@ -193,12 +204,18 @@ def _warn_isolated(rows: list[Any], graphs: list[CrystalGraph], settings: GraphS
     if bad:
         named = ", ".join(describe_row(index, rows[index]) for index in bad[:ROWS_NAMED])
         more = f" and {len(bad) - ROWS_NAMED} more" if len(bad) > ROWS_NAMED else ""
-        what = f"Their bonds were padded at {settings.padding_distance:g} Å"
-        if settings.angles:
-            what = "They have no bonds and no angles, and only their elements count"
         warnings.warn(
-            f"{named}{more}: atoms without a neighbour within {settings.cutoff:g} Å. {what}; check the "
-            "structures, or raise the graph setting 'cutoff'.",
+            f"{named}{more}: atoms without a neighbour within {settings.cutoff:g} Å. {_treatment(settings)}; "
+            "check the structures, or raise the graph setting 'cutoff'.",
             IsolatedAtomWarning,
             stacklevel=3,
         )
+
+
+def _treatment(settings: GraphSettings) -> str:
+    """Say what became of atoms without a neighbour."""
+    if not settings.angles:
+        return f"Their bonds were padded at {settings.padding_distance:g} Å"
+    if settings.ties == "reference":
+        return "The cutoff was raised for their structures, as published"
+    return "They have no bonds and no angles, and only their elements count"

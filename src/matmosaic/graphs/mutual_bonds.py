@@ -11,6 +11,10 @@ from matmosaic.graphs.neighbors import enough_radius, search
 from matmosaic.graphs.settings import GraphSettings
 from matmosaic.structures import StructureArrays
 
+# Two points closer than this (Å), whether or not they are one atom, are no pair: between atoms on one site
+# there is no direction to measure an angle from. The published ALIGNN draws the line here, too.
+SHORTEST_BOND = 0.15
+
 
 @dataclass(frozen=True, slots=True)
 class MutualBonds:
@@ -39,7 +43,8 @@ def find_mutual_bonds(structures: Sequence[StructureArrays], settings: GraphSett
     """Return the bonds to the nearest neighbours, whole shells of them, of all structures.
 
     A bond is there if it is among the nearest of either of its atoms. An atom with fewer than
-    ``max_neighbors`` neighbours inside the cutoff is bonded to all of them.
+    ``max_neighbors`` neighbours inside the cutoff is bonded to all of them. Atoms that are no farther apart
+    than ``SHORTEST_BOND`` are not bonded to each other.
 
     Parameters
     ----------
@@ -56,17 +61,19 @@ def find_mutual_bonds(structures: Sequence[StructureArrays], settings: GraphSett
     counts = np.array([structure.n_atoms for structure in structures], dtype=np.int64)
     n_atoms = int(counts.sum())
     center, neighbor, images, distance = search(structures, settings.cutoff)
-    radius = enough_radius(center, distance, n_atoms, settings)
-    kept = np.flatnonzero(distance <= np.maximum(radius[center], radius[neighbor]) + settings.tolerance)
+    apart = distance > SHORTEST_BOND
+    radius = enough_radius(center[apart], distance[apart], n_atoms, settings)
+    near = distance <= np.maximum(radius[center], radius[neighbor]) + settings.tolerance
+    kept = np.flatnonzero(apart & near)
     # Sorted by centre and distance, so that an atom's last place can be read off.
     kept = kept[np.lexsort((distance[kept], center[kept]))]
     center, neighbor, distance = center[kept], neighbor[kept], distance[kept]
     last = _last_place(center, distance, n_atoms, settings.max_neighbors)
-    near = distance <= np.maximum(last[center], last[neighbor]) + settings.tolerance
-    kept, center, neighbor = kept[near], center[near], neighbor[near]
+    near = np.flatnonzero(distance <= np.maximum(last[center], last[neighbor]) + settings.tolerance)
     image = np.concatenate(images)[kept]
+    rows, reverse = _mutual(center[near], neighbor[near], np.rint(image[near]).astype(np.int64))
+    center, neighbor, image = center[near][rows], neighbor[near][rows], image[near][rows]
     vector = _vectors(structures, counts, center, neighbor, image)
-    reverse = _reverse(center, neighbor, np.rint(image).astype(np.int64))
     isolated = np.bincount(center, minlength=n_atoms) == 0
     return MutualBonds(center, neighbor, vector, reverse, isolated)
 
@@ -96,15 +103,24 @@ def _vectors(
     return positions[center] - positions[neighbor] - shift
 
 
-def _reverse(center: np.ndarray, neighbor: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Return the row of each bond's opposite; every bond has one."""
+def _mutual(center: np.ndarray, neighbor: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bonds whose opposite is there, and which of these it is.
+
+    Both directions have the same length but for its last digits, and these decide where a bond is exactly as
+    long as the shortest one, or, without a tolerance, as the last of the nearest.
+    """
     far = int(np.abs(image).max(initial=0))
     n_atoms = int(center.max(initial=0)) + 1
     # Atoms and cells as digits of one number, which sorts fast.
     base = 2 * far + 1
     digits = np.array([base * base, base, 1])
-    forward = np.argsort((center * n_atoms + neighbor) * base**3 + (far + image) @ digits)
-    backward = np.argsort((neighbor * n_atoms + center) * base**3 + (far - image) @ digits)
-    reverse = np.empty(len(center), dtype=np.int64)
+    there = (center * n_atoms + neighbor) * base**3 + (far + image) @ digits
+    back = (neighbor * n_atoms + center) * base**3 + (far - image) @ digits
+    rows = np.arange(len(center))
+    forward, backward = np.argsort(there), np.argsort(back)
+    if not np.array_equal(there[forward], back[backward]):
+        rows = np.flatnonzero(np.isin(back, there))
+        forward, backward = np.argsort(there[rows]), np.argsort(back[rows])
+    reverse = np.empty(len(rows), dtype=np.int64)
     reverse[backward] = forward
-    return reverse
+    return rows, reverse

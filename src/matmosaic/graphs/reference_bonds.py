@@ -13,14 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from matmosaic.exceptions import InvalidStructuresError
-from matmosaic.graphs.mutual_bonds import MutualBonds
+from matmosaic.graphs.mutual_bonds import SHORTEST_BOND, MutualBonds
+from matmosaic.graphs.near_cell import fractional_coordinates
 from matmosaic.graphs.settings import GraphSettings
 from matmosaic.structures import StructureArrays
 
 # Decimals (of Å) to which the reference rounds the lattice that positions and bond vectors come from.
 LATTICE_DECIMALS = 5
-# Two points closer than this (Å) are no pair, and the images searched reach as much beyond the cutoff.
-SHORTEST_BOND = 0.15
 # Candidates are searched this much (Å) beyond the cutoff, so that rounding cannot lose one.
 SEARCH_MARGIN = 1e-6
 
@@ -56,8 +55,8 @@ def find_reference_bonds(structures: Sequence[StructureArrays], settings: GraphS
     ----------
     Choudhary, DeCost, npj Comput. Mater. 7, 185 (2021), doi:10.1038/s41524-021-00650-1
     """
-    for row, structure in enumerate(structures):
-        _check_periodic(row, structure)
+    for structure in structures:
+        check_periodic(structure, "A structure")
     counts = np.array([structure.n_atoms for structure in structures], dtype=np.int64)
     offsets = np.cumsum(counts) - counts
     found = [_bonds_of(structure, settings) for structure in structures]
@@ -67,12 +66,26 @@ def find_reference_bonds(structures: Sequence[StructureArrays], settings: GraphS
     return _sorted(np.concatenate(ends, axis=1), vector, np.concatenate(isolated))
 
 
-def _check_periodic(row: int, structure: StructureArrays) -> None:
+def check_periodic(structure: StructureArrays, named: str) -> None:
+    """Refuse a structure that the published graphs do not exist for.
+
+    Parameters
+    ----------
+    structure : StructureArrays
+        One structure.
+    named : str
+        What to call it in the message, such as ``"X[17] (NaCl)"``.
+
+    Raises
+    ------
+    InvalidStructuresError
+        If it is a molecule or does not repeat along all three lattice vectors.
+    """
     if not structure.pbc.all():
         raise InvalidStructuresError(
-            f"Row {row} is not periodic along all three lattice vectors: pbc={structure.pbc.tolist()}. The "
-            f"graphs of published ALIGNN weights exist for crystals alone; put molecules and slabs into a "
-            f"periodic cell with vacuum, or use a module whose graph settings say ties='fractional'."
+            f"{named} does not repeat along all three lattice vectors: pbc={structure.pbc.tolist()}. The "
+            "graphs of published ALIGNN weights exist for crystals alone; put molecules and slabs into a "
+            "periodic cell with vacuum, or use the graph setting ties='whole' and a module trained with it."
         )
 
 
@@ -87,7 +100,7 @@ class _DirectedBonds:
 
 
 def _bonds_of(structure: StructureArrays, settings: GraphSettings) -> _DirectedBonds:
-    fractional = _fractional(structure)
+    fractional = fractional_coordinates(structure)
     rounded = structure.lattice.round(LATTICE_DECIMALS)
     cutoff = settings.cutoff
     pairs = _search(structure.lattice, rounded, fractional, cutoff)
@@ -104,14 +117,6 @@ def _bonds_of(structure: StructureArrays, settings: GraphSettings) -> _DirectedB
         vector=np.stack([vector, -vector], axis=1).reshape(-1, 3),
         isolated=isolated,
     )
-
-
-def _fractional(structure: StructureArrays) -> np.ndarray:
-    """Return the fractional coordinates that belong to the positions, the given ones where they still do."""
-    given = structure.fractional
-    if given is not None and np.array_equal(given @ structure.lattice, structure.positions):
-        return given
-    return np.linalg.solve(structure.lattice.T, structure.positions.T).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,7 @@ def _search(lattice: np.ndarray, rounded: np.ndarray, fractional: np.ndarray, cu
 def _images(rounded: np.ndarray, fractional: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the first and the last image along each axis, (3,) each.
 
+    They reach ``SHORTEST_BOND`` beyond the cutoff, as those of the reference do.
     Where all atoms lie beyond the first cell these images do not reach all neighbours within the cutoff.
     """
     planes_per_length = np.linalg.norm(np.linalg.inv(rounded), axis=0)
