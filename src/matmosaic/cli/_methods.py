@@ -189,8 +189,8 @@ def check_mixture_settings(methods: Iterable[Method], settings: Settings) -> Non
         mixtures = [name for name, method in METHODS.items() if method.modules == "all"]
         raise InvalidParameterError(
             "--n-active, --aggregation, --width and --guard are for mixtures of modules: "
-            f"{', '.join(mixtures)}. Got {', '.join(method.name for method in methods)}; leave them out, or ask "
-            "for a mixture."
+            f"{', '.join(mixtures)}. Got {', '.join(method.name for method in methods)}; leave them out, or "
+            "ask for a mixture."
         )
     if settings.width is not None and settings.aggregation != "add":
         raise InvalidParameterError(
