@@ -67,6 +67,20 @@ def test_molecules_cannot_be_matched():
         group_structures([oxygen, ozone], matcher=StructureMatcher())
 
 
+@pytest.mark.parametrize(
+    ("matcher", "message"),
+    [
+        ("x", "'matcher' must have a method 'group_structures'.* Got 'x'"),
+        (StructureMatcher, r"Got the class StructureMatcher; give StructureMatcher\(\)"),
+    ],
+    ids=["text", "class"],
+)
+def test_what_is_no_matcher_is_refused(matcher, message, NaCl, Cu):
+    for given in ([NaCl, NaCl * (1, 1, 2)], [NaCl, Cu]):
+        with pytest.raises(InvalidParameterError, match=message):
+            group_structures(given, matcher=matcher)
+
+
 def test_no_structures_no_groups():
     assert group_structures([]).tolist() == group_structures([], matcher=StructureMatcher()).tolist() == []
 

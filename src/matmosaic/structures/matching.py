@@ -48,7 +48,8 @@ def group_structures(
     Raises
     ------
     InvalidParameterError
-        If there is a matcher, and molecules of one composition for it to compare.
+        If the matcher is none, such as a class in place of an object of it, or if there are molecules of one
+        composition for it to compare.
 
     Examples
     --------
@@ -60,6 +61,7 @@ def group_structures(
     >>> group_structures([cell, cell * 2, cell], matcher=StructureMatcher()).tolist()
     [0, 0, 0]
     """
+    _check_matcher(matcher)
     arrays = [one if isinstance(one, StructureArrays) else structure_arrays(one) for one in structures]
     groups = _numbered(map(structure_hash, arrays))
     if matcher is None or not arrays:
@@ -94,6 +96,18 @@ def reduced_composition(structure: Structure | Molecule | StructureArrays) -> Co
     numbers, counts = np.unique(arrays.numbers, return_counts=True)
     unit = gcd(*counts.tolist())
     return tuple(zip(numbers.tolist(), (counts // unit).tolist(), strict=True))
+
+
+def _check_matcher(matcher: Any) -> None:
+    if isinstance(matcher, type):
+        raise InvalidParameterError(
+            f"'matcher' must be an object. Got the class {matcher.__name__}; give {matcher.__name__}()."
+        )
+    if matcher is not None and not callable(getattr(matcher, "group_structures", None)):
+        raise InvalidParameterError(
+            "'matcher' must have a method 'group_structures', as pymatgen's StructureMatcher() has, or be "
+            f"None. Got {matcher!r}."
+        )
 
 
 def _numbered(keys: Iterable[Hashable]) -> np.ndarray:
