@@ -161,6 +161,16 @@ def test_equal_labels_are_no_conflict(NaCl):
     assert len(report.repeated) == 1 and report.conflicts.empty and Y["a"].tolist() == [pytest.approx(0.1)]
 
 
+@pytest.mark.parametrize("tolerance", [0, 0.01])
+def test_rounding_of_equal_labels_is_no_conflict(tolerance, NaCl, Cu):
+    """A property of one value has no standard deviation to measure rounding by."""
+    for scale in (1e-6, 1, -1e6):
+        for share, conflicts in ((1e-12, 0), (1e-8, 1)):
+            tables = {"a": ([NaCl, NaCl, Cu], [scale, scale * (1 + share), scale])}
+            report = merge_properties(tables, tolerance=tolerance).report
+            assert (len(report.repeated), len(report.conflicts)) == (1, conflicts)
+
+
 def test_many_conflicts_are_cut_short(crystals):
     tables = {"a": (crystals * 2, np.arange(16.0))}
     assert str(merge_properties(tables).report).endswith("; and 5 more.")

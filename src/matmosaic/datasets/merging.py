@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 OnConflict = Literal["mean", "first", "raise"]
 
 CONFLICTS_NAMED = 3
+# Labels that differ by less than this share of themselves differ by rounding, whatever their spread.
+ROUNDING = 1e-9
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +105,7 @@ def merge_properties(
         differ by more than the tolerance, and else their mean.
     tolerance : float, default=0.01
         Labels of one structure that lie further apart than this, in standard deviations of the property,
-        count as conflicts.
+        count as conflicts. A difference of less than 1e-9 of the labels is rounding, and no conflict.
 
     Returns
     -------
@@ -194,7 +196,8 @@ def _cells(given: pd.DataFrame, *, first: bool, tolerance: float) -> pd.DataFram
     cells = values.agg(["mean", "first", "min", "max", "count"])
     spread = given.groupby("property")["value"].std(ddof=0)
     widths = tolerance * spread[cells.index.get_level_values("property")].to_numpy()
-    cells["conflict"] = cells["max"] - cells["min"] > widths
+    rounding = ROUNDING * cells[["min", "max"]].abs().max(axis=1)
+    cells["conflict"] = cells["max"] - cells["min"] > np.maximum(widths, rounding)
     cells["used"] = cells["first" if first else "mean"]
     return cells
 
