@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from matmosaic.exceptions import InvalidParameterError
+from matmosaic.exceptions import InvalidParameterError, InvalidStructuresError
 from matmosaic.graphs import GraphTable
 from matmosaic.structures import (
     Overlap,
@@ -20,9 +21,10 @@ from matmosaic.structures import (
 )
 
 _HASH = re.compile("[0-9a-f]{32}")
+_A_HASH = "one of matmosaic.structure_hash has 32 hexadecimal digits"
 
 
-def excluded_rows(rows: Any, exclude: Any, by: str) -> Overlap:
+def excluded_rows(rows: Any, exclude: Any, by: str = "structure") -> Overlap:
     """Return which rows are to be left out, and which share a composition with what is left out.
 
     Parameters
@@ -32,7 +34,7 @@ def excluded_rows(rows: Any, exclude: Any, by: str) -> Overlap:
     exclude : structures, or sequence of str
         What is left out: structures, or hashes as of :func:`matmosaic.structure_hash`. Hashes tell no
         composition: those of the rows that they match are compared.
-    by : {"structure", "crystal", "composition"}
+    by : {"structure", "crystal", "composition"}, default="structure"
         Whether rows are left out that agree in every number, that are the same crystal to pymatgen's
         ``StructureMatcher``, or that share a reduced composition.
 
@@ -44,7 +46,10 @@ def excluded_rows(rows: Any, exclude: Any, by: str) -> Overlap:
     Raises
     ------
     InvalidParameterError
-        If either is a table of graphs, which holds no structures, or hashes are given where they do not do.
+        If either is a table of graphs, which holds no structures, if hashes are given where they do not do,
+        or if something else is among them.
+    InvalidStructuresError
+        If what is left out is neither hashes nor structures that can be used; the message names its row.
     """
     if isinstance(rows, GraphTable) or isinstance(exclude, GraphTable):
         raise InvalidParameterError(
@@ -52,7 +57,7 @@ def excluded_rows(rows: Any, exclude: Any, by: str) -> Overlap:
             "structures, or leave out these rows yourself."
         )
     if not _are_hashes(exclude):
-        found = overlap(rows, exclude, matcher=_matcher() if by == "crystal" else None)
+        found = overlap(rows, _structures(exclude), matcher=_matcher() if by == "crystal" else None)
         return Overlap(found.by_composition, found.by_composition) if by == "composition" else found
     if by != "structure" and len(exclude):
         raise InvalidParameterError(
@@ -74,9 +79,34 @@ def _matcher() -> Any:
 
 def excluded_hashes(exclude: Any) -> list[str]:
     """Return the hashes of what is left out."""
-    return list(exclude) if _are_hashes(exclude) else [structure_hash(one) for one in as_structures(exclude)]
+    return list(exclude) if _are_hashes(exclude) else [structure_hash(one) for one in _structures(exclude)]
 
 
 def _are_hashes(exclude: Any) -> bool:
-    several = isinstance(exclude, Sequence | set | frozenset | np.ndarray) and not isinstance(exclude, str)
-    return several and all(isinstance(one, str) and _HASH.fullmatch(one) for one in exclude)
+    return _are_several(exclude) and all(map(_is_hash, exclude))
+
+
+def _are_several(exclude: Any) -> bool:
+    several = isinstance(exclude, Sequence | set | frozenset | np.ndarray | pd.Series | pd.Index)
+    return several and not isinstance(exclude, str)
+
+
+def _is_hash(one: Any) -> bool:
+    return isinstance(one, str) and _HASH.fullmatch(one) is not None
+
+
+def _structures(exclude: Any) -> list[Any]:
+    """Return what is left out as checked structures; errors say that it, and not ``X``, is at fault."""
+    several = list(exclude) if _are_several(exclude) else []
+    if any(map(_is_hash, several)):
+        odd = next(row for row, one in enumerate(several) if not _is_hash(one))
+        shown = several[odd] if isinstance(several[odd], str) else type(several[odd]).__name__
+        raise InvalidParameterError(
+            f"'exclude' must hold structures or hashes, not both. Got exclude[{odd}]={shown!r} among hashes; "
+            f"{_A_HASH}."
+        )
+    try:
+        return as_structures(exclude)
+    except InvalidStructuresError as error:
+        hint = f" If hashes are meant: {_A_HASH}." if any(isinstance(one, str) for one in several) else ""
+        raise type(error)(f"'exclude': {error}{hint}") from error
