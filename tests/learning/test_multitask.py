@@ -73,6 +73,35 @@ def test_validation_labels_may_be_constant_and_are_named():
         TASK.read([[NAN, 1.0], [NAN, 2.0]], 2, name="y_val")
 
 
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [
+        (Y, True),
+        (Y.tolist(), True),
+        (frame(), True),
+        (Y[:, 0], False),
+        (pd.Series([1.0, None]), False),
+        ([np.array(1.0), np.array(2.0)], False),
+        (torch.ones(3), False),
+        (["wide", "narrow"], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_tables_have_rows_and_columns(y, expected):
+    assert is_table(y) is expected
+
+
+@pytest.mark.parametrize(
+    "form", [list, lambda rows: pd.Series(rows), lambda rows: np.array(rows, dtype=object)]
+)
+def test_rows_that_differ_in_length_are_named(form):
+    with pytest.raises(InvalidTargetsError, match=r"y\[1\] holds 1, y\[0\] holds 2. Put NaN"):
+        is_table(form([[1.0, 2.0], [3.0], [4.0, 5.0]]))
+    with pytest.raises(InvalidTargetsError, match=r"y\[0\] holds 1, y\[1\] holds 2"):
+        is_table(form([1.0, (3.0, 4.0)]))
+
+
 # --- names -------------------------------------------------------------------------------------------
 
 
@@ -108,14 +137,6 @@ def test_predictions_are_named_as_the_labels_were():
     assert TASK.named(Y) is Y
     named = ManyProperties.of(frame()).named(Y, index=pd.Index([3, 5, 7, 9]))
     pd.testing.assert_frame_equal(named, frame().set_axis([3, 5, 7, 9]))
-
-
-@pytest.mark.parametrize(
-    ("y", "expected"), [(Y, True), (frame(), True), (Y.tolist(), True), (Y[0], False), (None, False)]
-)
-def test_tables_are_told_from_lists(y, expected):
-    assert is_table(y) is expected
-    assert not is_table([[1], [2, 3]])
 
 
 # --- scales and heads --------------------------------------------------------------------------------

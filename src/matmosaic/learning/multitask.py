@@ -279,8 +279,24 @@ def _check_column(labels: np.ndarray, prop: str, name: str, *, constant: bool) -
 
 
 def is_table(y: Any) -> bool:
-    """Return whether labels have rows and columns."""
-    return len(_shape(y)) == 2
+    """Return whether labels have rows and columns, or raise InvalidTargetsError for rows of other lengths."""
+    n_dimensions = len(_shape(y))
+    if n_dimensions == 1:
+        _refuse_ragged(np.asarray(y, dtype=object))
+    return n_dimensions == 2
+
+
+def _refuse_ragged(y: np.ndarray) -> None:
+    """Raise InvalidTargetsError if there are rows of several labels in what is no table."""
+    kinds = list | tuple | np.ndarray | pd.Series
+    lengths = [len(row) if isinstance(row, kinds) and getattr(row, "ndim", True) else 1 for row in y]
+    longest = int(np.argmax(lengths)) if lengths else 0
+    other = next((row for row, length in enumerate(lengths) if length != lengths[longest]), None)
+    if other is not None:
+        raise InvalidTargetsError(
+            f"'y' must have a column for each property, and its rows differ in length: y[{other}] holds "
+            f"{lengths[other]}, y[{longest}] holds {lengths[longest]}. Put NaN where a label is missing."
+        )
 
 
 def _shape(y: Any) -> tuple[int, ...]:

@@ -42,14 +42,7 @@ def check_targets(y: Any, n_structures: int, *, name: str = "y", constant: bool 
     InvalidTargetsError
         If labels are no numbers, NaN, infinite, constant, or not one per structure.
     """
-    values = as_numbers(y, name)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
-        raise InvalidTargetsError(
-            f"'{name}' must be one-dimensional, one label per structure. Got shape {values.shape}; "
-            "fit one estimator per property, or an MPTRegressor for all of them."
-        )
+    values = as_column(y, name)
     check_length(values, n_structures, name)
     _check_finite(values, name)
     if not constant and len(values) > 1 and np.ptp(values) == 0:
@@ -99,6 +92,19 @@ def as_numbers(y: Any, name: str) -> np.ndarray:
         return np.asarray(y, dtype=float)
     except (TypeError, ValueError) as error:
         raise InvalidTargetsError(f"'{name}' must hold numbers, one per structure. Got: {error}.") from error
+
+
+def as_column(y: Any, name: str) -> np.ndarray:
+    """Return labels (n_rows,) or (n_rows, 1) as floats (n_rows,)."""
+    values = as_numbers(y, name)
+    if values.ndim == 2 and values.shape[1] == 1:
+        return values[:, 0]
+    if values.ndim != 1:
+        raise InvalidTargetsError(
+            f"'{name}' must be one-dimensional, one label per structure. Got shape {values.shape}; "
+            "fit one estimator per property, or an MPTRegressor for all of them."
+        )
+    return values
 
 
 def check_length(values: np.ndarray, n_structures: int, name: str) -> None:
