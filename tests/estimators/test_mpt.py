@@ -239,6 +239,8 @@ BAD = [
     (lambda y: y.set_axis(["a", "b", ""], axis=1), r"columns \[2\] have none"),
     (lambda y: y[:-1], "Got 40 structures and 39 labels"),
     (lambda y: y["volume"], "'y' is one-dimensional, and module=None names nothing to fine-tune"),
+    (lambda y: y.to_numpy()[:, :, None], r"'y' must be one-dimensional.*Got shape \(40, 3, 1\)"),
+    (lambda y: [*y.to_numpy()[:-1].tolist(), [1.0]], r"differ in length: y\[39\] holds 1, y\[0\] holds 3"),
     (lambda y: None, "requires y to be passed"),
 ]
 
@@ -246,7 +248,7 @@ BAD = [
 @pytest.mark.parametrize(
     ("change", "message"),
     BAD,
-    ids=["row", "column", "few labels", "clash", "no name", "length", "1-d", "None"],
+    ids=["row", "column", "few labels", "clash", "no name", "length", "1-d", "3-d", "ragged", "None"],
 )
 def test_labels_that_cannot_be_learnt_are_refused(change, message, make_mpt, table):
     X, Y = table
@@ -484,6 +486,20 @@ def test_loaded_estimator_is_the_saved_one(make_mpt, table, tmp_path):
     assert [one["name"] for one in PretrainedModule.load(tmp_path / "model").card.properties] == NAMES
 
 
+@pytest.mark.parametrize("by", ["crystal", "composition"])
+def test_what_hashes_do_not_find_is_to_be_given_again(by, make_mpt, table, tmp_path, caplog):
+    X, Y = table
+    fitted = make_mpt(exclude=X[:1], exclude_by=by, max_epochs=1).fit(X, Y)
+    fitted.save(tmp_path / "model")
+    loaded = load_estimator(tmp_path / "model")
+    assert (loaded.exclude, loaded.exclude_by) == (None, by)
+    assert "'exclude' was not saved; give it again before another fit" in caplog.text
+    np.testing.assert_array_equal(loaded.overlap_.by_structure, fitted.overlap_.by_structure)
+    again = clone(loaded).set_params(exclude=X[:1]).fit(X, Y)
+    pd.testing.assert_frame_equal(losses(again), losses(fitted))
+    assert clone(loaded).fit(X, Y).overlap_ is None
+
+
 def test_array_of_labels_is_remembered(make_mpt, table, tmp_path):
     X, Y = table
     fitted = make_mpt().fit(X, Y.to_numpy())
@@ -517,6 +533,17 @@ def test_one_property_is_fine_tuned(several, labelled, tmp_path):
     np.testing.assert_array_equal(load_estimator(tmp_path / "tuned").predict(X), tuned.predict(X))
     with pytest.raises(InvalidTargetsError, match="after a fit of one use 'score'"):
         tuned.scores(X, y)
+
+
+@pytest.mark.parametrize("kind", [MPTRegressor, TransferRegressor])
+def test_name_of_the_labels_is_kept(kind, several, labelled, tmp_path):
+    X, y = labelled
+    kind(several, max_epochs=0).fit(X, pd.Series(y, name="cell size")).save(tmp_path / "tuned")
+    assert PretrainedModule.load(tmp_path / "tuned").card.target == "cell size"
+    loaded = load_estimator(tmp_path / "tuned")
+    assert loaded._task == OneProperty("cell size")
+    assert loaded.to_module(name="own", target="y", unit="1").card.target == "cell size"
+    assert loaded.to_module(name="other", target="volume", unit="1").card.target == "volume"
 
 
 def test_fine_tuning_is_transfer_with_other_defaults(several, labelled):

@@ -139,6 +139,12 @@ def test_labels_must_say_which_of_several(inherit, several, labelled):
         inherit(module=several).fit(X, pd.Series(y, name="volum"))
 
 
+def test_columns_of_labels_are_refused_as_such(inherit, several, table):
+    X, Y = table
+    with pytest.raises(InvalidTargetsError, match=r"must be one-dimensional.*Got shape \(40, 2\)"):
+        inherit(module=several).fit(X, Y[["volume", "mass"]])
+
+
 def test_labels_that_the_transform_does_not_know_are_refused(inherit, module, labelled):
     X, y = labelled
     module = with_transform(module, name="log")

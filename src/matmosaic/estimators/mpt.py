@@ -56,7 +56,9 @@ class MPTRegressor(TransferRegressor):
         ``"structure"`` leaves out what agrees with ``exclude`` in every number. Data sets of different
         origin have the same crystals in other cells and with other digits: ``"crystal"`` finds them by
         pymatgen's ``StructureMatcher`` within equal reduced formulas, which is slower, and
-        ``"composition"`` leaves out all that share a reduced formula.
+        ``"composition"`` leaves out all that share a reduced formula. A saved estimator keeps the hashes
+        of ``exclude``, which serve ``"structure"`` alone; with the other two it keeps none: give ``exclude``
+        again after loading, before another fit.
     reduction : {"present", "reference"}, default="present"
         What the sum of errors in a batch is divided by: the number of labels that are there, or of all
         entries of the batch, missing ones as well, as published.
@@ -305,10 +307,9 @@ class MPTRegressor(TransferRegressor):
 
     def _predicted(self, target: Any, unit: Any) -> dict[str, Any]:
         if isinstance(self._task, OneProperty):
-            own_name = self._task.name or DEFAULT_TARGET
-            return super()._predicted(own_name if target is None else target, unit)
+            return super()._predicted(target, unit)
         own = self._task.names
-        targets = own if target is None or target == DEFAULT_TARGET else _each("target", target, own)
+        targets = own if target in (None, DEFAULT_TARGET) else _each("target", target, own)
         units = [unit] * len(own) if isinstance(unit, str) else _each("unit", unit, own)
         scales = cast("PropertyScales", self.scale_).scales
         metrics = [
@@ -328,7 +329,7 @@ class MPTRegressor(TransferRegressor):
     def _task_of(self, y: Any) -> Task:
         if is_table(y):
             return ManyProperties.of(y, sampling=self.sampling)
-        if self.module is None and y is not None:
+        if self.module is None and np.ndim(y) == 1:
             raise InvalidTargetsError(
                 "'y' is one-dimensional, and module=None names nothing to fine-tune on it. Give a column for "
                 "each property, or a module; TransferRegressor learns one property from scratch."
@@ -359,7 +360,9 @@ class MPTRegressor(TransferRegressor):
     def _to_dict(self) -> dict[str, Any]:
         document = super()._to_dict()
         if self.exclude is not None:
-            document["parameters"]["exclude"] = excluded_hashes(self.exclude)
+            # Hashes find equal structures alone: another fit that asks for more would refuse them.
+            kept = excluded_hashes(self.exclude) if self.exclude_by == "structure" else None
+            document["parameters"]["exclude"] = kept
         found = self.overlap_
         document["task"] = {"names": self._task.names, "as_frame": getattr(self._task, "as_frame", False)}
         document["overlap"] = found and [found.by_structure.tolist(), found.by_composition.tolist()]
@@ -370,6 +373,8 @@ class MPTRegressor(TransferRegressor):
         if task["names"] is not None:
             self._task = ManyProperties(tuple(task["names"]), task["as_frame"], self.sampling)
         self.overlap_ = found and Overlap(*(np.array(mask, dtype=bool) for mask in found))
+        if found and self.exclude is None:
+            logger.warning("%s: 'exclude' was not saved; give it again before another fit", source)
         super()._restore(document, contents, source)
 
 

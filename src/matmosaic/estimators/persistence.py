@@ -83,7 +83,8 @@ class SavableRegressor(GraphRegressor):
             Directory to create.
         target, unit : str
             What the labels were, for the module's card, such as ``"bulk modulus"`` and ``"GPa"``; of several
-            properties as for :meth:`MPTRegressor.to_module`.
+            properties as for :meth:`MPTRegressor.to_module`. The default target stands for the name of the
+            labels, if they had one.
         overwrite : bool, default=False
             Replace an estimator that is there.
 

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from matmosaic.backbones import MLP, Backbone, unfreeze
 from matmosaic.estimators._own_heads import own_heads, own_outputs, warn_of_known
-from matmosaic.estimators.persistence import SavableRegressor, SavedFiles
+from matmosaic.estimators.persistence import DEFAULT_TARGET, SavableRegressor, SavedFiles
 from matmosaic.exceptions import ModuleFormatError
 from matmosaic.learning import (
     ManyProperties,
@@ -23,6 +23,7 @@ from matmosaic.learning import (
     TableDataset,
     TargetScale,
 )
+from matmosaic.learning.targets import as_column
 from matmosaic.modules import ModuleCard, PretrainedModule
 
 
@@ -34,7 +35,8 @@ class SingleBackboneRegressor(SavableRegressor):
         """Return a fresh backbone to train, and the module that it came from."""
 
     def _task_of(self, y: Any) -> OneProperty | ManyProperties:
-        frame = isinstance(y, pd.DataFrame) and y.shape[1] == 1
+        as_column(y, "y")  # Several columns are named before a head is looked for.
+        frame = isinstance(y, pd.DataFrame)
         name = y.columns[0] if frame else getattr(y, "name", None)
         return OneProperty(None if name is None else str(name))
 
@@ -92,7 +94,8 @@ class SingleBackboneRegressor(SavableRegressor):
         name : str
             Name of the module and of its directory.
         target, unit : str
-            What ``y`` was, such as ``"bulk modulus"`` and ``"GPa"``.
+            What ``y`` was, such as ``"bulk modulus"`` and ``"GPa"``. The target ``"y"`` stands for the name
+            of the labels, if they had one.
         version : str, default="1"
             Version of the module.
         dataset : mapping, optional
@@ -133,8 +136,9 @@ class SingleBackboneRegressor(SavableRegressor):
     def _predicted(self, target: Any, unit: Any) -> dict[str, Any]:
         """Return the fields of the card about what is predicted, and how well."""
         scale = cast("TargetScale", self.scale_)
+        own = getattr(self._task, "name", None) or DEFAULT_TARGET
         return {
-            "target": target,
+            "target": own if target in (None, DEFAULT_TARGET) else target,
             "unit": unit,
             "target_transform": scale.to_card(),
             "metrics": self._metrics("MAE", "valid_mae", unit),
@@ -152,10 +156,16 @@ class SingleBackboneRegressor(SavableRegressor):
 
     def _to_dict(self) -> dict[str, Any]:
         card = self.module_card_
-        return {**super()._to_dict(), "module_card": None if card is None else card.to_dict()}
+        return {
+            **super()._to_dict(),
+            "module_card": None if card is None else card.to_dict(),
+            "label_name": getattr(self._task, "name", None),
+        }
 
     def _restore(self, document: dict[str, Any], contents: SavedFiles, source: Path) -> None:
         super()._restore(document, contents, source)
+        if isinstance(self._task, OneProperty):
+            self._task = OneProperty(document["label_name"])
         card = document["module_card"]
         self.module_card_ = None if card is None else ModuleCard.from_dict(card)
         module = PretrainedModule.from_files(contents, source=source)
