@@ -18,8 +18,10 @@ from matmosaic.exceptions import (
     ArchitectureMismatchError,
     CorruptModuleError,
     DataFileError,
+    ModuleFormatError,
     UnsafeFileError,
 )
+from matmosaic.graphs import GraphSettings
 from matmosaic.modules import DirectoryStore, load_module
 from matmosaic.modules.importers import import_alignn, load
 
@@ -142,6 +144,7 @@ def test_archive_becomes_a_module(archive, whole):
     }
     assert card.head == {"n_in": WIDTH, "widths": [], "n_out": 1}
     assert (card.graph["ties"], card.graph["angles"], card.graph["max_neighbors"]) == ("reference", True, 12)
+    assert card.graph["tolerance"] == GraphSettings().tolerance  # exact lengths would cost compression
     assert card.target_transform == {"name": "identity", "mean": 0.0, "std": 1.0, "right_skewed": False}
     assert card.references == [
         "10.1038/s41524-021-00650-1",
@@ -198,18 +201,43 @@ def test_checkpoint_without_an_archive(tmp_path, state, config, wrapped, describ
     assert card.n_train == (44578 if described else None)
 
 
-def test_last_checkpoint_of_an_archive_counts(archive, whole, state, config):
-    first = {"model": {**state, "fc.bias": torch.tensor([1.0])}}
-    last = {"model": {**state, "fc.bias": torch.tensor([2.0])}}
+@pytest.mark.parametrize(
+    ("checkpoints", "expected"),
+    [
+        (["a/checkpoint_10.pt", "b/checkpoint_10.pt"], "b/checkpoint_10.pt"),  # beside the config
+        (["b/checkpoint_300.pt", "b/checkpoint_50.pt"], "b/checkpoint_300.pt"),
+        (["b/checkpoint_1000.pt", "b/checkpoint_300.pt"], "b/checkpoint_1000.pt"),
+        (["b/best_model.pt", "b/checkpoint_300.pt"], "b/best_model.pt"),
+        (["./b/checkpoint_300.pt"], "./b/checkpoint_300.pt"),
+    ],
+    ids=str,
+)
+def test_which_checkpoint_of_an_archive_counts(archive, state, config, checkpoints, expected):
+    members = {"b/config.json": config, "b/log.txt": b""}
+    for name in checkpoints:
+        members[name] = {"model": {**state, "fc.bias": torch.tensor([float(name == expected)])}}
+    module = import_alignn(archive(members))
+    assert module.card.references[-1].endswith(f", {expected}")
+    assert module.weights["head.layers.0.bias"].tolist() == [1.0]
+
+
+def test_config_beside_the_checkpoint_counts(archive, state, config):
     members = {
-        "a/checkpoint_10.pt": first,
-        "b/config.json": config,
-        "b/checkpoint_10.pt": last,
-        "b/log.txt": b"",
+        "b/config.json": {**config, "n_train": 7},
+        "b/checkpoint_300.pt": state,
+        "c/config.json": config,
+        "c/checkpoint_5.pt": state,
     }
-    assert import_alignn(archive(members)).weights["head.layers.0.bias"].tolist() == [2.0]
-    members = {"config.json": config, "checkpoint_10.pt": first, "best_model.pt": last["model"]}
-    assert import_alignn(archive(members)).weights["head.layers.0.bias"].tolist() == [2.0]
+    assert import_alignn(archive(members)).card.n_train == 7
+
+
+def test_notes_of_macos_are_passed_over(archive, whole):
+    """They are listed last, and have the names of files that they are not."""
+    notes = ["__MACOSX/model/._checkpoint_300.pt", "__MACOSX/model/._config.json", "model/.checkpoint_400.pt"]
+    module = import_alignn(archive({**whole, **dict.fromkeys(notes, b"\x00\x05\x16\x07")}))
+    assert module.card.n_train == 44578
+    with pytest.raises(ArchitectureMismatchError, match=r"holds no checkpoint.*got \['config.json'\]"):
+        import_alignn(archive({"config.json": {}, notes[0]: b"\x00\x05\x16\x07"}))
 
 
 def test_parallel_training_left_a_prefix(archive, whole, state):
@@ -224,6 +252,28 @@ def test_labels_that_were_multiplied_or_exponents(archive, whole, state, config,
     np.testing.assert_allclose(import_alignn(archive(whole)).predict(crystals), plain / 4, rtol=1e-6)
     config["model"]["link"] = "log"
     np.testing.assert_allclose(import_alignn(archive(whole)).predict(crystals), np.exp(plain) / 4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [None, 1, 2.5])
+def test_factor_of_labels(archive, whole, config, factor):
+    config["target_multiplication_factor"] = factor
+    assert import_alignn(archive(whole)).card.target_transform["std"] == 1 / (factor or 1)
+
+
+@pytest.mark.parametrize("link", ["identity", "log"])
+@pytest.mark.parametrize("factor", ["x", "2", -2.0, 0, float("nan"), float("inf"), True, [1]], ids=repr)
+def test_factor_that_labels_cannot_have_been_multiplied_by(archive, whole, config, factor, link):
+    config["target_multiplication_factor"] = factor
+    config["model"]["link"] = link
+    with pytest.raises(ModuleFormatError, match="config.json .*'target_multiplication_factor'.*write null"):
+        import_alignn(archive(whole))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(archive, whole, state, value):
+    state["gcn_layers.0.src_gate.weight"][0, 0] = value
+    with pytest.raises(CorruptModuleError, match=r"not finite numbers: \['gcn_layers.0.src_gate.weight'"):
+        import_alignn(archive(whole))
 
 
 def test_graph_settings_are_those_of_the_config(archive, whole, config):
@@ -311,6 +361,7 @@ def test_what_would_have_run_is_named(archive, whole, tmp_path):
         ("model", {"classification": True}, r"classification is True, expected none"),
         ("model", {"extra_features": 3}, r"extra_features is 3, expected none"),
         ("model", {"link": "logit"}, r"link is 'logit', expected one of \['identity', 'log'\]"),
+        ("model", {"link": ["log"]}, r"link is \['log'\], expected one of"),
         (None, {"neighbor_strategy": "voronoi"}, r"neighbor_strategy is 'voronoi', expected 'k-nearest'"),
         (None, {"atom_features": "cfid"}, r"atom_features is 'cfid', expected 'cgcnn'"),
         (None, {"use_canonize": False}, r"use_canonize is False, expected True"),

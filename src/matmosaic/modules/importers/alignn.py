@@ -23,7 +23,7 @@ from torch import Tensor
 from matmosaic.backbones import MLP
 from matmosaic.backbones.alignn import ALIGNN
 from matmosaic.backbones.layers import FeatureScale
-from matmosaic.exceptions import ArchitectureMismatchError, CorruptModuleError
+from matmosaic.exceptions import ArchitectureMismatchError, CorruptModuleError, ModuleFormatError
 from matmosaic.graphs import GraphSettings
 from matmosaic.modules._weights import compare, describe
 from matmosaic.modules.card import ModuleCard
@@ -33,6 +33,7 @@ from matmosaic.modules.module import PretrainedModule
 
 REFERENCE = "10.1038/s41524-021-00650-1"
 CONFIG = "config.json"
+BEST = "best_model.pt"
 
 # Where each option shows in the weights: a tensor, one of its axes, and what to expect without it.
 _SHAPES = {
@@ -74,7 +75,8 @@ def import_alignn(
     ----------
     path : str or path-like
         Zip archive of a ``config.json`` and a checkpoint, such as ``mp_e_form_alignn.zip``, or a checkpoint
-        such as ``checkpoint_300.pt``, beside which there may be a ``config.json``.
+        such as ``checkpoint_300.pt``, beside which there may be a ``config.json``. Of several checkpoints in
+        an archive ``best_model.pt`` is taken, or that of the highest number.
     name : str, optional
         Name of the module; by default the file's name up to its first dot.
     target : str, optional
@@ -99,7 +101,9 @@ def import_alignn(
     ArchitectureMismatchError
         If it holds another network, or ``config.json`` describes another one; shows the difference.
     CorruptModuleError
-        If it is truncated, or neither an archive nor a checkpoint.
+        If it is truncated, neither an archive nor a checkpoint, or if its weights are not all finite.
+    ModuleFormatError
+        If ``config.json`` says that labels were multiplied by what is no positive number.
     """
     published = _read(Path(path))
     options = _options(published)
@@ -119,7 +123,7 @@ def import_alignn(
         head={"n_in": options["width"], "widths": [], "n_out": 1},
         target=target or _named_target(published.config) or name,
         unit=unit or "unknown",
-        target_transform=_transform(published.config),
+        target_transform=_transform(published),
         n_train=_n_train(published.config),
         license_weights=license_weights,
         references=[REFERENCE, *references, f"imported from {published.path.name}, {published.member}"],
@@ -162,24 +166,43 @@ def _archive(content: bytes, path: Path) -> tuple[str, bytes, bytes] | None:
         return None
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = archive.namelist()
-            checkpoints = [name for name in names if _is_checkpoint(PurePosixPath(name).name)]
-            configs = [name for name in names if PurePosixPath(name).name == CONFIG]
+            members = {PurePosixPath(name): name for name in archive.namelist()}
+            names = [name for name in members if not _is_of_macos(name)]
+            checkpoints = [name for name in names if _is_checkpoint(name.name)]
+            configs = [name for name in names if name.name == CONFIG]
             if not checkpoints and not configs:
                 return None
             if not checkpoints:
                 raise ArchitectureMismatchError(
                     f"{path} holds no checkpoint: expected 'checkpoint_*.pt' or 'best_model.pt', got "
-                    f"{names[:10]}. Pass an archive of a trained ALIGNN."
+                    f"{list(map(str, names))[:10]}. Pass an archive of a trained ALIGNN."
                 )
-            config = archive.read(configs[-1]) if configs else b"{}"
-            return checkpoints[-1], archive.read(checkpoints[-1]), config
+            chosen = _last_saved(checkpoints, configs)
+            beside = [name for name in configs if name.parent == chosen.parent] or configs
+            config = archive.read(members[beside[-1]]) if beside else b"{}"
+            return members[chosen], archive.read(members[chosen]), config
     except zipfile.BadZipFile as error:
         raise CorruptModuleError(f"{path} is a damaged archive ({error}); fetch it again.") from error
 
 
 def _is_checkpoint(name: str) -> bool:
-    return name == "best_model.pt" or ("checkpoint_" in name and name.endswith(".pt"))
+    return name == BEST or ("checkpoint_" in name and name.endswith(".pt"))
+
+
+def _is_of_macos(name: PurePosixPath) -> bool:
+    """Whether this is no file of the authors, but what macOS notes about one when it packs an archive."""
+    return "__MACOSX" in name.parts or name.name.startswith(".")
+
+
+def _last_saved(checkpoints: list[PurePosixPath], configs: list[PurePosixPath]) -> PurePosixPath:
+    """Return the best model, or that of the highest number; of equals one that has a config beside it."""
+    folders = {name.parent for name in configs}
+
+    def rank(name: PurePosixPath) -> tuple[bool, int, bool]:
+        number = re.search(r"(\d+)\.pt$", name.name)
+        return name.name == BEST, int(number[1]) if number else -1, name.parent in folders
+
+    return max(checkpoints, key=rank)
 
 
 def _state(checkpoint: Mapping[str, Any], source: str) -> dict[str, Tensor]:
@@ -189,6 +212,12 @@ def _state(checkpoint: Mapping[str, Any], source: str) -> dict[str, Tensor]:
         raise ArchitectureMismatchError(
             f"{source} is no ALIGNN checkpoint: expected weights, or a mapping 'model' of them, got entries "
             f"{sorted(map(str, checkpoint))[:10]}. Pass a file that the ALIGNN code saved."
+        )
+    bad = [str(name) for name, tensor in state.items() if not tensor.isfinite().all()]
+    if bad:
+        raise CorruptModuleError(
+            f"{source} holds weights that are not finite numbers: {bad[:5]}. Its training diverged or the "
+            "file was altered; pass another checkpoint."
         )
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
@@ -225,7 +254,7 @@ def _check_config(published: _Published, options: Mapping[str, Any]) -> None:
         *_unlike(config, _REQUIRED, _REQUIRED_OFF),
         *_unlike(model, _REQUIRED_MODEL, _REQUIRED_MODEL_OFF),
     ]
-    if model.get("link", "identity") not in _TRANSFORMS:
+    if model.get("link", "identity") not in list(_TRANSFORMS):
         refused.append(f"link is {model['link']!r}, expected one of {list(_TRANSFORMS)}")
     if refused:
         raise ArchitectureMismatchError(
@@ -305,12 +334,24 @@ def _named_target(config: Mapping[str, Any]) -> str | None:
     return target if isinstance(target, str) and target != "target" else None
 
 
-def _transform(config: Mapping[str, Any]) -> dict[str, Any]:
+def _transform(published: _Published) -> dict[str, Any]:
     """Return how an output becomes a label; labels may have been multiplied before training."""
-    name = _TRANSFORMS[config.get("model", {}).get("link", "identity")]
-    factor = float(config.get("target_multiplication_factor") or 1.0)
+    name = _TRANSFORMS[published.config.get("model", {}).get("link", "identity")]
+    factor = _factor(published)
     scale = {"mean": -math.log(factor), "std": 1.0} if name == "log" else {"mean": 0.0, "std": 1.0 / factor}
     return {"name": name, **scale, "right_skewed": False}
+
+
+def _factor(published: _Published) -> float:
+    factor = published.config.get("target_multiplication_factor")
+    if factor is None:
+        return 1.0
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
+        raise ModuleFormatError(
+            f"{CONFIG} of {published.path}: 'target_multiplication_factor' must be the positive number that "
+            f"labels were multiplied by. Got {factor!r}. Correct it, or write null if they were not."
+        )
+    return float(factor)
 
 
 def _n_train(config: Mapping[str, Any]) -> int | None:
