@@ -49,5 +49,24 @@ def test_python_of_the_page_on_mixtures_runs_as_pasted(paste: Callable[[str], Pa
     assert (paste("docs/mixture.md") / "vacancy-mixture" / "card.json").exists()
 
 
+def test_python_of_the_page_on_merging_prints_what_it_says(
+    paste: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    paste("docs/merging.md")
+    text = (ROOT / "docs/merging.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    said = [block for kind, block in blocks if not kind]
+    printed = capsys.readouterr().out
+    assert len(said) == 2
+    assert all(output in printed for output in said)
+
+
+def test_python_of_the_page_on_fine_tuning_runs_as_pasted(
+    paste: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    paste("docs/fine-tuning.md")
+    assert "'three_body'" in capsys.readouterr().out
+
+
 def test_python_of_the_page_on_several_properties_runs_as_pasted(paste: Callable[[str], Path]) -> None:
     assert (paste("docs/mpt.md") / "three-properties" / "card.json").exists()
