@@ -122,6 +122,13 @@ def test_atoms_on_one_site_have_angles(CsCl, ties, compressed):
     assert all(np.isfinite(values).all() for values in graph)
 
 
+def test_exact_lengths_of_published_graphs_cost_compression(crystals):
+    """Which is why cards of imported weights keep the tolerance."""
+    settings = [GraphSettings(ties="reference", angles=True, tolerance=some) for some in (1e-4, 0.0)]
+    merged, exact = (sum(len(graph.distance) for graph in build_graphs(crystals, one)) for one in settings)
+    assert (exact - merged) / exact > 0.2
+
+
 def test_many_isolated_atoms_are_counted(lone_iron):
     with pytest.warns(IsolatedAtomWarning, match=r"X\[9\] \(Fe\) and 2 more: atoms without"):
         build_graphs([lone_iron] * 12)
