@@ -50,9 +50,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_anchors_are_those_of_github() -> None:
-    text = (
-        "# `fit`: one, two & three\n## It_costs\n## It_costs\n```sh\n# no heading\n```\n### A [x](y.md)\n"
-    )
+    text = "# `fit`: one, two & three\n## It_costs\n## It_costs\n```sh\n# no heading\n```\n### A [x](y.md)\n"
     assert anchors(text) == {"fit-one-two--three", "it_costs", "it_costs-1", "a-x"}
 
 
