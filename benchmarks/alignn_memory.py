@@ -1,8 +1,9 @@
 """Peak memory of training ALIGNN on few and on many structures, in the same batches.
 
 Structures of the fine-tuning paper's sets become one graph table per number of structures, which is
-saved; a fresh process reads each and trains one epoch, so that what grows is the table and what training
-keeps of each structure. Each structure's labels are random: they cost what real ones do.
+saved; a fresh process reads each and trains one epoch. ``same batches``: only the rows of the smallest table
+are trained on, the others have weight 0, so that the table alone is larger. ``all rows``: with more rows
+the largest of the random batches is larger, too. Labels are random: they cost what real ones do.
 
     python benchmarks/alignn_memory.py
     python benchmarks/alignn_memory.py --rows 1000,8000 --small --uncompressed
@@ -31,12 +32,13 @@ SETS = ("gv", "fe", "bg")
 
 
 def read(data: Path, n_rows: int) -> list[dict[str, Any]]:
-    """Return the first structures of the sets, as dictionaries that pymatgen reads."""
-    found: list[dict[str, Any]] = []
+    """Return structures of all sets in random order, as dictionaries that pymatgen reads."""
+    lines: list[str] = []
     for name in SETS:
-        with gzip.open(data / "devi" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-            found += [json.loads(line) for line, _ in zip(lines, range(n_rows - len(found)), strict=False)]
-    return found
+        with gzip.open(data / "devi" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+            lines += file
+    chosen = np.random.default_rng(0).permutation(len(lines))[:n_rows]
+    return [json.loads(lines[row]) for row in chosen]
 
 
 def make_table(arguments: argparse.Namespace) -> None:
@@ -60,6 +62,7 @@ def train(arguments: argparse.Namespace) -> None:
 
     table = GraphTable.load(arguments.table)
     labels = np.random.default_rng(0).normal(size=len(table))
+    weight = np.arange(len(table)) < (arguments.trained or len(table))
     model = TransferRegressor(
         None,
         backbone="alignn",
@@ -69,10 +72,10 @@ def train(arguments: argparse.Namespace) -> None:
         validation_fraction=0,
         random_state=0,
     )
-    model.fit(table, labels)
+    model.fit(table, labels, sample_weight=weight.astype(float))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kilobytes = peak / 1024 if sys.platform == "darwin" else peak
-    print(json.dumps({"table": table.nbytes / 1e6, "peak": kilobytes * 1024 / 1e6}))
+    print(json.dumps({"table, MB": table.nbytes / 1e6, "peak, MB": kilobytes * 1024 / 1e6}))
 
 
 def parse() -> argparse.Namespace:
@@ -85,42 +88,39 @@ def parse() -> argparse.Namespace:
     options.add_argument("--small", action="store_true", help="the small network")
     options.add_argument("--uncompressed", action="store_true")
     options.add_argument("--build", type=int, help=argparse.SUPPRESS)
+    options.add_argument("--trained", type=int, help=argparse.SUPPRESS)
     options.add_argument("--table", type=Path, help=argparse.SUPPRESS)
     return options.parse_args()
 
 
-def measure(n_rows: int, table: Path) -> dict[str, float]:
+def measure(n_rows: int, n_same: int, table: Path) -> list[dict[str, Any]]:
     """Return what training on some structures takes, in MB."""
     again = [sys.executable, *sys.argv, "--table", str(table)]
     subprocess.run([*again, "--build", str(n_rows)], check=True)
-    done = subprocess.run(again, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    rows = []
+    for what, n_trained in {"same batches": n_same, "all rows": n_rows}.items():
+        command = [*again, "--trained", str(n_trained)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        rows.append({"trained": what, "structures": n_rows, **found})
+    return rows
 
 
 def main() -> None:
     """Run from the command line."""
     arguments = parse()
-    if missing(arguments.data):
+    if missing(arguments.data, "devi/gv.jsonl.gz"):
         return
     if arguments.table:
         return make_table(arguments) if arguments.build else train(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        found = [measure(n_rows, Path(folder) / "table.safetensors") for n_rows in arguments.rows]
-    rows = []
-    for n_rows, one in zip(arguments.rows, found, strict=True):
-        grown = {name: one[name] - found[0][name] for name in one}
-        rows.append(
-            {
-                "structures": n_rows,
-                "table, MB": round(one["table"], 1),
-                "kB a structure": round(1000 * one["table"] / n_rows, 1),
-                "peak, MB": round(one["peak"]),
-                "growth of the peak / of the table": round(grown["peak"] / grown["table"], 2)
-                if grown["table"]
-                else "-",
-            }
-        )
+        table = Path(folder) / "table.safetensors"
+        rows = [row for n in arguments.rows for row in measure(n, arguments.rows[0], table)]
+    first = {row["trained"]: row for row in reversed(rows)}
+    for row in rows:
+        grown = {name: row[name] - first[row["trained"]][name] for name in ("table, MB", "peak, MB")}
+        row["kB a structure"] = 1000 * row["table, MB"] / row["structures"]
+        row["peak grows by"], row["table grows by"] = grown["peak, MB"], grown["table, MB"]
     report(rows, arguments.json)
 
 
