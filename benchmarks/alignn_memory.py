@@ -75,7 +75,19 @@ def train(arguments: argparse.Namespace) -> None:
     model.fit(table, labels, sample_weight=weight.astype(float))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kilobytes = peak / 1024 if sys.platform == "darwin" else peak
-    print(json.dumps({"table, MB": table.nbytes / 1e6, "peak, MB": kilobytes * 1024 / 1e6}))
+    found = {"table, MB": table.nbytes / 1e6, "peak, MB": kilobytes * 1024 / 1e6}
+    if not arguments.uncompressed:  # Those angles are counted when a batch derives them.
+        found["angles of the largest batch"] = largest_batch(table[weight], arguments.batch_size)
+    print(json.dumps(found))
+
+
+def largest_batch(table: GraphTable, batch_size: int, n_epochs: int = 20) -> float:
+    """Return the number of angles in the largest random batch of an epoch, the mean of some epochs."""
+    n_angles = table.pointers["angle"].diff().numpy()
+    rng = np.random.default_rng(1)
+    cuts = range(0, len(table), batch_size)
+    epochs = [np.add.reduceat(rng.permutation(n_angles), cuts).max() for _ in range(n_epochs)]
+    return float(np.mean(epochs))
 
 
 def parse() -> argparse.Namespace:
