@@ -22,6 +22,7 @@ from matmosaic.exceptions import StoreError
 
 if TYPE_CHECKING:
     from matmosaic.cli._data import LabelledData
+    from matmosaic.cli._methods import Settings
 
 INTERRUPTED = 130
 
@@ -63,24 +64,11 @@ def run(arguments: argparse.Namespace) -> Result:
     """Train and save; an interrupt ends training early and saves the best epoch until then."""
     import pandas as pd
 
-    from matmosaic.cli._data import read_labelled, unit_of
-    from matmosaic.cli._methods import Settings, estimator_for
+    from matmosaic.cli._data import read_labelled
+    from matmosaic.cli._methods import estimator_for
     from matmosaic.cli._mixture import describe_mixture
-    from matmosaic.cli._training import EpochProgress
 
-    settings = Settings(
-        epochs=arguments.epochs,
-        seed=arguments.seed,
-        device=arguments.device,
-        unfrozen=arguments.unfrozen,
-        head=arguments.head,
-        n_active=arguments.n_active,
-        guard=arguments.guard,
-        aggregation=arguments.aggregation,
-        width=arguments.width,
-        callbacks=[EpochProgress(arguments.progress, unit_of(arguments))],
-    )
-    method, estimator = estimator_for(arguments.estimator, arguments.modules, settings)
+    method, estimator = estimator_for(arguments.estimator, arguments.modules, _settings(arguments))
     _check_free(Path(arguments.output), overwrite=arguments.overwrite)
     data = read_labelled(arguments)
     start = time.perf_counter()
@@ -102,6 +90,26 @@ def run(arguments: argparse.Namespace) -> Result:
         **describe_mixture(estimator),
     }
     return Result(document, _text(document), INTERRUPTED if interrupted else 0)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """Return what the command line says of the estimator."""
+    from matmosaic.cli._data import unit_of
+    from matmosaic.cli._methods import Settings
+    from matmosaic.cli._training import EpochProgress
+
+    return Settings(
+        epochs=arguments.epochs,
+        seed=arguments.seed,
+        device=arguments.device,
+        unfrozen=arguments.unfrozen,
+        head=arguments.head,
+        n_active=arguments.n_active,
+        guard=arguments.guard,
+        aggregation=arguments.aggregation,
+        width=arguments.width,
+        callbacks=[EpochProgress(arguments.progress, unit_of(arguments))],
+    )
 
 
 def describe_fit(estimator: Any, data: LabelledData, target: str, seconds: float) -> dict[str, Any]:
