@@ -14,7 +14,7 @@ from matmosaic.graphs.angles import (
 )
 from matmosaic.graphs.compression import equalise_distances, mix
 from matmosaic.graphs.crystal_graph import CrystalGraph, split_graphs
-from matmosaic.graphs.mutual_bonds import MutualBonds, find_mutual_bonds
+from matmosaic.graphs.mutual_bonds import find_mutual_bonds
 from matmosaic.graphs.reference_bonds import find_reference_bonds
 from matmosaic.graphs.settings import GraphSettings
 from matmosaic.structures import StructureArrays
@@ -53,9 +53,14 @@ def angle_graphs(
     length, distance = equalise_distances(
         structure[bonds.center], exact, np.ones(len(exact)), settings.tolerance
     )
+    angles = Angles(
+        bonds,
+        straight_on=not published,
+        undirected=settings.undirected,
+        short=None if settings.angle_cutoff is None else distance < settings.angle_cutoff,
+    )
     if not compressed:
-        return _whole_graphs(structure, numbers, isolated, bonds, distance)
-    angles = Angles(bonds, straight_on=not published)
+        return _whole_graphs(structure, numbers, isolated, angles, distance)
     group, cosine = group_cosines(angles, length, settings.tolerance)
     color = mix(structure.astype(np.uint64), numbers.astype(np.uint64))
     atoms, classes = refine_with_angles(color, length, angles, group)
@@ -68,22 +73,29 @@ def angle_graphs(
             "edge_index": np.stack([kept.neighbor, kept.center]),
             "distance": kept.distance,
             "bond_weight": kept.weight,
+            **({"reverse": kept.reverse} if settings.undirected else {}),
         },
         {"angle_index": kept.angle, "cosine": kept.cosine, "angle_weight": kept.angle_weight},
     )
 
 
 def _whole_graphs(
-    structure: np.ndarray, numbers: np.ndarray, isolated: np.ndarray, bonds: MutualBonds, distance: np.ndarray
+    structure: np.ndarray, numbers: np.ndarray, isolated: np.ndarray, angles: Angles, distance: np.ndarray
 ) -> list[CrystalGraph]:
-    return split_graphs(
-        structure,
-        isolated,
-        {"numbers": numbers, "atom_weight": np.ones(len(numbers))},
-        {
-            "edge_index": np.stack([bonds.neighbor, bonds.center]),
-            "distance": distance,
-            "bond_weight": np.ones(len(distance)),
-            "vector": bonds.vector,
-        },
-    )
+    bonds = angles.bonds
+    links = {
+        "edge_index": np.stack([bonds.neighbor, bonds.center]),
+        "distance": distance,
+        "bond_weight": np.ones(len(distance)),
+        **({"reverse": bonds.reverse} if angles.undirected else {}),
+    }
+    atoms = {"numbers": numbers, "atom_weight": np.ones(len(numbers))}
+    if angles.short is None:  # All angles are too many to keep; a batch derives them.
+        return split_graphs(structure, isolated, atoms, {**links, "vector": bonds.vector})
+    kept = ~angles.left_out()
+    corners = {
+        "angle_index": np.stack([angles.sender, angles.receiver])[:, kept],
+        "cosine": angles.cosine[kept],
+        "angle_weight": np.ones(kept.sum()),
+    }
+    return split_graphs(structure, isolated, atoms, links, corners)

@@ -33,15 +33,24 @@ class Angles:
     straight_on : bool, default=True
         Whether a bond to an atom's own image goes on in the next cell, as it does in a larger cell of the
         same crystal; the published ALIGNN takes it for the same bond, which makes no angle with itself.
+    undirected : bool, default=False
+        Whether both directions of a bond are one bond, which makes no angle with itself.
+    short : ndarray of bool, shape (n_bonds,), optional
+        The bonds that make angles, at each atom those before all others; all when None.
     """
 
     bonds: MutualBonds
     straight_on: bool = True
+    undirected: bool = False
+    short: np.ndarray | None = None
 
     @cached_property
     def n_received(self) -> np.ndarray:
         """Number of angles of each bond, int64 of shape (n_bonds,)."""
-        return np.bincount(self.bonds.center)[self.bonds.neighbor]
+        if self.short is None:
+            return np.bincount(self.bonds.center)[self.bonds.neighbor]
+        arriving = np.bincount(self.bonds.center, weights=self.short).astype(np.int64)
+        return np.where(self.short, arriving[self.bonds.neighbor], 0)
 
     @cached_property
     def start(self) -> np.ndarray:
@@ -74,7 +83,9 @@ class Angles:
 
     def left_out(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Return which of some angles do not count."""
-        return (self.sender[rows] == self.receiver[rows]) & (not self.straight_on)
+        sender, receiver = self.sender[rows], self.receiver[rows]
+        straight = (sender == receiver) & (not self.straight_on)
+        return straight | ((sender == self.bonds.reverse[receiver]) & self.undirected)
 
     def numbers(self, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         """Return the row of the angle from each sender to each receiver."""
@@ -150,19 +161,28 @@ def refine_with_angles(
     bonded = bonds.center[first]
     shape = scramble(group.astype(np.uint64) + np.uint64(1))
     shape[angles.left_out()] = 0
+    receivers = np.flatnonzero(angles.n_received)
     atoms, n_classes = enumerate_colors(color), 0
     bond = mix(length.astype(np.uint64), _ends(color, bonds))
     while True:
         # A sum of products of random numbers is a hash of the bonds seen at each angle.
-        seen = np.add.reduceat(scramble(bond)[angles.sender] * shape, angles.start) if len(bond) else bond
+        seen = np.zeros_like(bond)
+        seen[receivers] = _sums(scramble(bond)[angles.sender] * shape, angles.start[receivers])
         bond = mix(mix(bond, seen), _ends(color, bonds))
+        if angles.undirected:
+            bond = mix(bond, bond[bonds.reverse])
         color = color.copy()
-        color[bonded] = mix(color[bonded], np.add.reduceat(scramble(bond), first) if len(bond) else bond)
+        color[bonded] = mix(color[bonded], _sums(scramble(bond), first))
         atoms, classes = enumerate_colors(color), enumerate_colors(bond)
         found = int(atoms.max(initial=0)) + int(classes.max(initial=0))
         if found == n_classes:
             return atoms, classes
         n_classes = found
+
+
+def _sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return the sums of consecutive runs of values, none of them empty."""
+    return np.add.reduceat(values, first) if len(first) else values[:0]
 
 
 def _ends(color: np.ndarray, bonds: MutualBonds) -> np.ndarray:
@@ -183,6 +203,8 @@ class AngleClasses:
         Positions in ``atom``; sorted by centre.
     distance, weight : ndarray of float64, shape (n_kept_bonds,)
         Length in Å, and bonds of the class at one centre.
+    reverse : ndarray of int64, shape (n_kept_bonds,)
+        The class of the same bonds in the opposite direction; means something in undirected graphs alone.
     angle : ndarray of int64, shape (2, n_kept_angles)
         Sending and receiving bond, as positions among the kept bonds; sorted by the receiving one.
     cosine, angle_weight : ndarray of float64, shape (n_kept_angles,)
@@ -195,6 +217,7 @@ class AngleClasses:
     neighbor: np.ndarray
     distance: np.ndarray
     weight: np.ndarray
+    reverse: np.ndarray
     angle: np.ndarray
     cosine: np.ndarray
     angle_weight: np.ndarray
@@ -250,6 +273,7 @@ def compress_with_angles(
         neighbor=neighbor,
         distance=distance[bond],
         weight=n_bonds[order] / members[center],
+        reverse=position[classes[bonds.reverse[bond]]],
         angle=np.stack([position[classes[angles.sender[kept]]], position[classes[angles.receiver[kept]]]]),
         cosine=cosine[group[kept]],
         angle_weight=weight,

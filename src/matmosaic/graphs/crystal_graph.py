@@ -8,14 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 NO_VECTORS, NO_INDICES, NO_VALUES = np.empty((0, 3)), np.empty((2, 0), dtype=np.int64), np.empty(0)
+NO_BONDS = np.empty(0, dtype=np.int64)
 
 
 class CrystalGraph(NamedTuple):
     """Neighbour graph of one structure, possibly compressed.
 
     Bonds are sorted by the atom they arrive at, so sums over an atom's bonds are contiguous; angles by the
-    bond they arrive at. A graph has no angles, or those that compression kept, or the vectors of its bonds,
-    of which a batch derives them.
+    bond they arrive at. A graph has no angles, or those that compression or a cutoff left, or the vectors of
+    its bonds, of which a batch derives them.
     """
 
     numbers: np.ndarray
@@ -38,6 +39,8 @@ class CrystalGraph(NamedTuple):
     """Cosines of the angles, float64 of shape (n_angles,); 1 where a bond turns back."""
     angle_weight: np.ndarray = NO_VALUES
     """Angles at one receiving bond that each stands for, float64 of shape (n_angles,)."""
+    reverse: np.ndarray = NO_BONDS
+    """The same bond in the opposite direction, int64 of shape (n_bonds,); in undirected graphs."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name, without what a graph need not have and has not."""
@@ -77,7 +80,7 @@ def split_graphs(
     first_atom = np.searchsorted(structure, numbers)
     first_bond = np.searchsorted(structure[bonds["edge_index"][1]], numbers)
     cuts = [(atoms, first_atom), (bonds, first_bond)]
-    shifts = {"edge_index": first_atom, "angle_index": first_bond}
+    shifts = {"edge_index": first_atom, "angle_index": first_bond, "reverse": first_bond}
     if angles is not None:
         cuts.append((angles, np.searchsorted(angles["angle_index"][1], first_bond)))
     graphs = []
@@ -86,6 +89,6 @@ def split_graphs(
         for level, first in cuts:
             for name, values in level.items():
                 rows = slice(first[row], first[row + 1])
-                fields[name] = values[:, rows] - shifts[name][row] if name in shifts else values[rows].copy()
+                fields[name] = values[..., rows] - shifts[name][row] if name in shifts else values[rows].copy()
         graphs.append(CrystalGraph(**fields))
     return graphs

@@ -40,7 +40,7 @@ class MutualBonds:
 
 
 def find_mutual_bonds(structures: Sequence[StructureArrays], settings: GraphSettings) -> MutualBonds:
-    """Return the bonds to the nearest neighbours, whole shells of them, of all structures.
+    """Return the bonds to the nearest neighbours, whole shells of them, or to all, of all structures.
 
     A bond is there if it is among the nearest of either of its atoms. An atom with fewer than
     ``max_neighbors`` neighbours inside the cutoff is bonded to all of them. Atoms that are no farther apart
@@ -51,7 +51,7 @@ def find_mutual_bonds(structures: Sequence[StructureArrays], settings: GraphSett
     structures : sequence of StructureArrays
         Positions and lattices in Å.
     settings : GraphSettings
-        Cutoff, number of neighbours and tolerance.
+        Cutoff, number of neighbours (None for all) and tolerance.
 
     Returns
     -------
@@ -62,17 +62,19 @@ def find_mutual_bonds(structures: Sequence[StructureArrays], settings: GraphSett
     n_atoms = int(counts.sum())
     center, neighbor, images, distance = search(structures, settings.cutoff)
     apart = distance > SHORTEST_BOND
-    radius = enough_radius(center[apart], distance[apart], n_atoms, settings)
-    near = distance <= np.maximum(radius[center], radius[neighbor]) + settings.tolerance
-    kept = np.flatnonzero(apart & near)
+    if settings.max_neighbors is not None:
+        radius = enough_radius(center[apart], distance[apart], n_atoms, settings)
+        apart &= distance <= np.maximum(radius[center], radius[neighbor]) + settings.tolerance
+    kept = np.flatnonzero(apart)
     # Sorted by centre and distance, so that an atom's last place can be read off.
     kept = kept[np.lexsort((distance[kept], center[kept]))]
-    center, neighbor, distance = center[kept], neighbor[kept], distance[kept]
-    last = _last_place(center, distance, n_atoms, settings.max_neighbors)
-    near = np.flatnonzero(distance <= np.maximum(last[center], last[neighbor]) + settings.tolerance)
-    image = np.concatenate(images)[kept]
-    rows, reverse = _mutual(center[near], neighbor[near], np.rint(image[near]).astype(np.int64))
-    center, neighbor, image = center[near][rows], neighbor[near][rows], image[near][rows]
+    if settings.max_neighbors is not None:
+        last = _last_place(center[kept], distance[kept], n_atoms, settings.n_places)
+        last = np.maximum(last[center[kept]], last[neighbor[kept]])
+        kept = kept[distance[kept] <= last + settings.tolerance]
+    center, neighbor, image = center[kept], neighbor[kept], np.concatenate(images)[kept]
+    rows, reverse = _mutual(center, neighbor, np.rint(image).astype(np.int64))
+    center, neighbor, image = center[rows], neighbor[rows], image[rows]
     vector = _vectors(structures, counts, center, neighbor, image)
     isolated = np.bincount(center, minlength=n_atoms) == 0
     return MutualBonds(center, neighbor, vector, reverse, isolated)

@@ -68,9 +68,9 @@ def find_bonds(structures: Sequence[StructureArrays], settings: GraphSettings) -
     center, neighbor, distance, weight = _choose(*candidates, len(first_atom), settings)
     found = np.bincount(center, minlength=len(first_atom))
     places = np.bincount(center, weights=weight, minlength=len(first_atom))
-    lacking = np.flatnonzero(places < settings.max_neighbors - 0.5)
+    lacking = np.flatnonzero(places < settings.n_places - 0.5)
     if len(lacking):
-        missing = settings.max_neighbors - np.rint(places[lacking]).astype(np.int64)
+        missing = settings.n_places - np.rint(places[lacking]).astype(np.int64)
         padding = _padding(lacking, missing, first_atom, settings)
         merged = [
             np.concatenate(pair) for pair in zip((center, neighbor, distance, weight), padding, strict=True)
@@ -150,7 +150,7 @@ def enough_radius(
     n_radii = len(RADII) + 1
     level = np.searchsorted(RADII, distance)
     within = np.bincount(center * n_radii + level, minlength=n_atoms * n_radii).reshape(n_atoms, n_radii)
-    enough = within.cumsum(axis=1) >= settings.max_neighbors
+    enough = within.cumsum(axis=1) >= settings.n_places
     return np.append(RADII, np.inf)[np.where(enough.any(axis=1), enough.argmax(axis=1), n_radii - 1)]
 
 
@@ -165,11 +165,11 @@ def _choose(
     start = np.cumsum(counts) - counts
     rank = np.arange(len(center)) - start[center]
     if settings.ties == "reference":
-        weight = (rank < settings.max_neighbors).astype(float)
+        weight = (rank < settings.n_places).astype(float)
     else:
         last = np.full(n_atoms, np.inf)
-        full = counts >= settings.max_neighbors
-        last[full] = distance[start[full] + settings.max_neighbors - 1]
+        full = counts >= settings.n_places
+        last[full] = distance[start[full] + settings.n_places - 1]
         weight = _shared_places(center, distance - last[center], settings, n_atoms)
     kept = weight > 0
     return center[kept], neighbor[kept], distance[kept], weight[kept]
@@ -184,7 +184,7 @@ def _shared_places(
     """
     inside = beyond < -settings.tolerance
     shell = np.abs(beyond) <= settings.tolerance
-    left = settings.max_neighbors - np.bincount(center[inside], minlength=n_atoms)
+    left = settings.n_places - np.bincount(center[inside], minlength=n_atoms)
     share = left / np.maximum(np.bincount(center[shell], minlength=n_atoms), 1)
     return np.where(inside, 1.0, np.where(shell, share[center], 0.0))
 

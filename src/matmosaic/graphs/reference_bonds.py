@@ -105,11 +105,11 @@ def _bonds_of(structure: StructureArrays, settings: GraphSettings) -> _DirectedB
     cutoff = settings.cutoff
     pairs = _search(structure.lattice, rounded, fractional, cutoff)
     isolated = np.bincount(pairs.center, minlength=structure.n_atoms) == 0
-    while np.bincount(pairs.center, minlength=structure.n_atoms).min() < settings.max_neighbors:
+    while np.bincount(pairs.center, minlength=structure.n_atoms).min() < settings.n_places:
         longest = np.linalg.norm(rounded, axis=1).max()
         cutoff = longest if cutoff < longest else 2 * cutoff
         pairs = _search(structure.lattice, rounded, fractional, cutoff)
-    source, target, image = _canonical(pairs.select(_nearest(pairs, settings.max_neighbors)))
+    source, target, image = _canonical(pairs.select(_nearest(pairs, settings.n_places)))
     vector = (fractional[target] + image - fractional[source]) @ rounded
     return _DirectedBonds(
         center=np.stack([target, source], axis=1).ravel(),

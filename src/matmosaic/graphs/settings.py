@@ -12,6 +12,17 @@ from matmosaic.exceptions import InvalidParameterError, suggest
 
 Ties = Literal["fractional", "whole", "reference"]
 
+# Settings that cards leave out at their defaults, all of which are false.
+_OPTIONAL = ("angles", "angle_cutoff", "undirected")
+_KINDS = {
+    "cutoff": float,
+    "max_neighbors": int,
+    "tolerance": float,
+    "angles": bool,
+    "angle_cutoff": float,
+    "undirected": bool,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSettings:
@@ -21,9 +32,10 @@ class GraphSettings:
     ----------
     cutoff : float, default=8.0
         Radius of the neighbour search in Å.
-    max_neighbors : int, default=12
+    max_neighbors : int or None, default=12
         Number of nearest neighbours that each atom keeps. Atoms with fewer neighbours inside
-        the cutoff are padded to this number with bonds of length ``cutoff + 1`` Å.
+        the cutoff are padded to this number with bonds of length ``cutoff + 1`` Å. With ``angles=True``,
+        None keeps all neighbours inside the cutoff.
     ties : {"fractional", "whole", "reference"}, default="fractional"
         What happens when the last place falls inside a shell of equal distances.
         ``"fractional"`` keeps the whole shell and shares the remaining places among its bonds
@@ -49,32 +61,61 @@ class GraphSettings:
     """
 
     cutoff: float = 8.0
-    max_neighbors: int = 12
+    max_neighbors: int | None = 12
     ties: Ties = "fractional"
     tolerance: float = 1e-4
     angles: bool = False
+    angle_cutoff: float | None = None
+    undirected: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that describe no graph."""
         if not (_is_finite(self.cutoff) and self.cutoff > 0):
             raise InvalidParameterError(f"'cutoff' must be a positive distance in Å. Got {self.cutoff!r}.")
-        if not (_is_finite(self.max_neighbors) and self.max_neighbors == int(self.max_neighbors) >= 1):
-            raise InvalidParameterError(f"'max_neighbors' must be an int >= 1. Got {self.max_neighbors!r}.")
         if not (_is_finite(self.tolerance) and 0 <= self.tolerance < 0.1):
             raise InvalidParameterError(f"'tolerance' must be in [0, 0.1) Å. Got {self.tolerance!r}.")
         if self.ties not in get_args(Ties):
             raise InvalidParameterError(suggest(str(self.ties), get_args(Ties), what="value of 'ties'"))
-        if self.angles not in (True, False):
-            raise InvalidParameterError(f"'angles' must be True or False. Got {self.angles!r}.")
+        for name in ("angles", "undirected"):
+            if getattr(self, name) not in (True, False):
+                raise InvalidParameterError(f"'{name}' must be True or False. Got {getattr(self, name)!r}.")
+        self._check_neighbors()
+        self._check_angles()
+        # Equal settings are to be equal as JSON too: it is the key of the cache, and on cards.
+        for name, kind in _KINDS.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, kind(getattr(self, name)))
+
+    def _check_neighbors(self) -> None:
+        number = self.max_neighbors
+        if number is None and not (self.angles and self.ties == "whole"):
+            raise InvalidParameterError(
+                "'max_neighbors' must be an int >= 1, or None with angles=True and ties='whole'. Got None."
+            )
+        if number is not None and not (_is_finite(number) and number == int(number) >= 1):
+            raise InvalidParameterError(f"'max_neighbors' must be an int >= 1. Got {number!r}.")
+
+    def _check_angles(self) -> None:
         refused = "fractional" if self.angles else "whole"
         if self.ties == refused:
             expected = [ties for ties in get_args(Ties) if ties != refused]
             raise InvalidParameterError(
                 f"'ties' must be one of {expected} where angles={self.angles}. Got {self.ties!r}."
             )
-        # Equal settings are to be equal as JSON too: it is the key of the cache, and on cards.
-        for name, kind in {"cutoff": float, "max_neighbors": int, "tolerance": float, "angles": bool}.items():
-            object.__setattr__(self, name, kind(getattr(self, name)))
+        limit = self.angle_cutoff
+        if limit is not None and not (_is_finite(limit) and limit > 0 and self.ties == "whole"):
+            raise InvalidParameterError(
+                "'angle_cutoff' must be a positive distance in Å, with angles=True and ties='whole', or None. "
+                f"Got {limit!r} with angles={self.angles} and ties={self.ties!r}."
+            )
+        if self.undirected and limit is None:
+            raise InvalidParameterError("'undirected' needs an 'angle_cutoff'. Got undirected=True with None.")
+
+    @property
+    def n_places(self) -> int:
+        """Number of nearest neighbours that each atom keeps, where not all are kept."""
+        assert self.max_neighbors is not None, "All neighbours are kept."
+        return self.max_neighbors
 
     @property
     def padding_distance(self) -> float:
@@ -82,14 +123,11 @@ class GraphSettings:
         return self.cutoff + 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values; ``angles`` only where there are any.
+        """Return the settings as plain JSON values; those about angles only where they are not the defaults.
 
-        So graphs without angles keep the cards and cache keys that they had before there were angles.
+        So graphs keep the cards and cache keys that they had before there were such settings.
         """
-        values = asdict(self)
-        if not self.angles:
-            del values["angles"]
-        return values
+        return {name: value for name, value in asdict(self).items() if value or name not in _OPTIONAL}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GraphSettings:
@@ -98,7 +136,7 @@ class GraphSettings:
         for name in values:
             if name not in names:
                 raise InvalidParameterError(suggest(name, names, what="graph setting"))
-        stated = [name for name in names if name != "angles"]
+        stated = [name for name in names if name not in _OPTIONAL]
         missing = [name for name in stated if name not in values]
         if missing:
             raise InvalidParameterError(f"Graph settings lack {missing}; a card states all of {stated}.")

@@ -32,6 +32,7 @@ FIELD_LEVELS = {
     "bond_weight": "bond",
     "vector": "bond",
     "edge_attr": "bond",
+    "reverse": "bond",
     "angle_index": "angle",
     "cosine": "angle",
     "angle_weight": "angle",
@@ -39,7 +40,7 @@ FIELD_LEVELS = {
     "u": "structure",
 }
 # Fields that hold row numbers of another level, counted within each structure.
-INDICES = {"edge_index": "atom", "angle_index": "bond"}
+INDICES = {"edge_index": "atom", "angle_index": "bond", "reverse": "bond"}
 FORMAT = "matmosaic.GraphTable/1"
 
 
@@ -53,13 +54,13 @@ class GraphTable:
     Parameters
     ----------
     pointers : mapping of str to LongTensor of shape (n_structures + 1,)
-        Row pointers of the levels ``"atom"``, ``"bond"`` and, where compression kept angles, ``"angle"``.
+        Row pointers of the levels ``"atom"``, ``"bond"`` and, where graphs keep angles, ``"angle"``.
     fields : mapping of str to Tensor
         ``z`` atomic numbers (n_atoms,), ``atom_weight`` (n_atoms,), ``edge_index`` (2, n_bonds)
         counted within each structure, ``distance`` in Å (n_bonds,), ``bond_weight`` (n_bonds,);
         with angles ``angle_index`` (2, n_angles), ``cosine`` and ``angle_weight`` (n_angles,), or, if
-        the graphs are not compressed, ``vector`` in Å (n_bonds, 3), of which each batch derives its
-        angles; features ``x``, ``edge_attr`` and ``u`` once a trunk has been run.
+        the graphs are not compressed and all bonds make angles, ``vector`` in Å (n_bonds, 3), of which each
+        batch derives them; in undirected graphs ``reverse`` (n_bonds,); features ``x``, ``edge_attr`` and ``u`` once a trunk has been run.
     settings : GraphSettings
         How the graphs were built.
     compressed : bool
@@ -142,7 +143,9 @@ class GraphTable:
             "distance": _joined([graph.distance for graph in graphs]).to(dtype),
             "bond_weight": _joined([graph.bond_weight for graph in graphs]).to(dtype),
         }
-        if settings.angles and compressed:
+        if settings.undirected:
+            fields["reverse"] = _joined([graph.reverse for graph in graphs])
+        if settings.angles and (compressed or settings.angle_cutoff is not None):
             pointers["angle"] = _pointer(len(graph.cosine) for graph in graphs)
             fields["angle_index"] = _joined([graph.angle_index for graph in graphs], axis=1)
             fields["cosine"] = _joined([graph.cosine for graph in graphs]).to(dtype)
