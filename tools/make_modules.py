@@ -1,8 +1,9 @@
 """Train the modules that ship in the package, on the embedded alloys.
 
 One network is trained on formation energies; from it, one module per source property is fine-tuned
-with everything unfrozen. So all modules have one architecture and one ``base``, and their weights
-can be averaged. Validation rows are crystals of their own: strained copies stay together.
+with everything unfrozen. So these have one architecture and one ``base``, and their weights
+can be averaged. A small ALIGNN, which sees angles, is trained on formation energies beside them.
+Validation rows are crystals of their own: strained copies stay together.
 
 Run ``python tools/make_modules.py``; it rewrites ``src/matmosaic/modules/bundled`` in some minutes on
 one core. Seeds are fixed; another platform or number of threads may round differently.
@@ -30,17 +31,18 @@ MODULES = {
     "emt-bulk-modulus": "bulk_modulus",
 }
 BACKBONE = {"width": 32, "n_convolutions": 3}
+ANGLES = "small-alignn-eform"
+SMALL_ALIGNN = {"width": 32, "embedding_width": 16, "n_alignn": 1, "n_gcn": 1}
 REFERENCES = ["10.1016/0039-6028(96)00816-3"]
 
 
-def train(target: str, start: PretrainedModule | None, epochs: int) -> TransferRegressor:
+def train(target: str, start: PretrainedModule | None, epochs: int, **options: Any) -> TransferRegressor:
     """Fit one property of all alloys, with whole crystals held out for validation."""
     alloys = load_alloys(target)
     splits = GroupShuffleSplit(n_splits=1, test_size=0.15, random_state=0)
     rows, held = next(splits.split(alloys.data, groups=alloys.frame["crystal"]))
-    model = TransferRegressor(
-        start, backbone_options=BACKBONE, unfrozen="all", max_epochs=epochs, random_state=0, device="cpu"
-    )
+    chosen = {"backbone_options": BACKBONE, "unfrozen": "all", **options}
+    model = TransferRegressor(start, max_epochs=epochs, random_state=0, device="cpu", **chosen)
     y = np.asarray(alloys.target)
     pick: Any = alloys.data.__getitem__
     model.fit([pick(row) for row in rows], y[rows], X_val=[pick(row) for row in held], y_val=y[held])
@@ -72,6 +74,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=80)
     arguments = parser.parse_args()
     store = DirectoryStore(arguments.output)
+    options = {"backbone": "alignn", "backbone_options": SMALL_ALIGNN, "batch_size": 64}
+    angles = train(START, None, arguments.epochs, **options)
+    store.save(export(angles, ANGLES, START), overwrite=True)
     start = export(train(START, None, arguments.start_epochs), "emt-start", START)
     for name, target in MODULES.items():
         store.save(export(train(target, start, arguments.epochs), name, target), overwrite=True)
