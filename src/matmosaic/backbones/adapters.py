@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import layer_norm, silu
 from torch_geometric.data import Data
 
 from matmosaic.backbones.base import Backbone, replace
@@ -30,9 +30,10 @@ _SPACING = 2.5
 class Adapter(nn.Module):
     r"""A bottleneck beside which features pass unchanged, itself a stage.
 
-    .. math:: v' = v + W_\mathrm{up}\, \mathrm{SiLU}(W_\mathrm{down} v + b_\mathrm{down}) + b_\mathrm{up}
+    .. math:: v' = v + W_\mathrm{up}\, \mathrm{SiLU}(W_\mathrm{down} \hat v + b_\mathrm{down}) + b_\mathrm{up}
 
-    A new one does nothing: the second map is zero.
+    Features are of another size in each network and layer, so the bottleneck sees :math:`\hat v`, of mean
+    zero and variance one over the features of a row. A new adapter does nothing: its second map is zero.
 
     Parameters
     ----------
@@ -61,7 +62,8 @@ class Adapter(nn.Module):
     def forward(self, graph: Data) -> Data:
         """Replace ``x`` (n_atoms, width), or ``u`` (n_structures, width)."""
         values = graph[self.field]
-        hidden = silu(linear_map(values, self.down.weight, self.down.bias))
+        normalised = layer_norm(values, values.shape[-1:])
+        hidden = silu(linear_map(normalised, self.down.weight, self.down.bias))
         return replace(graph, **{self.field: values + linear_map(hidden, self.up.weight, self.up.bias)})
 
 

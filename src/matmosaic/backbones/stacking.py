@@ -31,8 +31,8 @@ def stacking_key(backbone: Backbone, *, start: int = 0) -> Hashable | None:
     Returns
     -------
     hashable or None
-        Of class and options, and of what is trained and in which mode; None if a stage does not say
-        ``stackable = True``, or none is left to run.
+        Of class and options, stages and shapes, and of what is trained and in which mode; None if a stage
+        does not say ``stackable = True``, or none is left to run.
     """
     stages = _tail(backbone, start)
     if not stages or not all(getattr(stage, "stackable", False) for stage in stages):
@@ -41,7 +41,10 @@ def stacking_key(backbone: Backbone, *, start: int = 0) -> Hashable | None:
         return None
     trained = tuple(one.requires_grad for stage in stages for one in stage.parameters())
     modes = tuple(part.training for stage in stages for part in stage.modules())
-    return type(backbone), json.dumps(backbone.options(), sort_keys=True), start, trained, modes
+    # Those of adapters do not follow from class and options.
+    kinds = tuple((type(stage), *(one.shape for one in stage.state_dict().values())) for stage in stages)
+    options = json.dumps(backbone.options(), sort_keys=True)
+    return type(backbone), options, kinds, start, trained, modes
 
 
 def stacked_features(
