@@ -107,6 +107,14 @@ class TrunkMemoryWarning(MatmosaicWarning):
     """The outputs of frozen layers do not fit into memory and are computed anew in each step."""
 
 
+# Of a longer list, such as the modules of a large hub, the nearest are shown.
+_NAMES_SHOWN = 100
+
+
+class SolverWarning(MatmosaicWarning):
+    """A solver of the weights of modules failed, and another one was used."""
+
+
 def suggest(name: str, valid: Iterable[str], *, what: str) -> str:
     """Return a sentence that lists the valid names and guesses the one that was meant.
 
@@ -115,7 +123,7 @@ def suggest(name: str, valid: Iterable[str], *, what: str) -> str:
     name : str
         The name that was not found.
     valid : iterable of str
-        The names that exist.
+        The names that exist; of more than a hundred those like ``name`` are listed, or the first.
     what : str
         What the names stand for, in the singular, such as ``"backbone"``.
 
@@ -125,7 +133,9 @@ def suggest(name: str, valid: Iterable[str], *, what: str) -> str:
         For example ``"Unknown backbone 'cgcn'. Did you mean 'cgcnn'? Valid: 'cgcnn'."``
     """
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=_NAMES_SHOWN)
     guess = f" Did you mean {close[0]!r}?" if close else ""
-    listing = ", ".join(map(repr, names)) if names else "none"
-    return f"Unknown {what} {name!r}.{guess} Valid: {listing}."
+    shown = names if len(names) <= _NAMES_SHOWN else (close or names[:_NAMES_SHOWN])
+    listing = ", ".join(map(repr, shown)) if shown else "none"
+    rest = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+    return f"Unknown {what} {name!r}.{guess} Valid: {listing}{rest}."

@@ -1,4 +1,4 @@
-"""Backbones, featurizers and stores, found as entry points of installed distributions.
+"""Backbones, featurizers, stores and what opens stores, found as entry points of installed distributions.
 
 This file is the only one that knows how plugins are found. Names are read from package metadata;
 a plugin is imported when it is asked for by name, so a broken one harms nobody else, and
@@ -26,10 +26,10 @@ __all__ = ["GROUPS", "PluginInfo", "list_plugins", "load", "names"]
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["backbones", "featurizers", "stores"]
+Kind = Literal["backbones", "featurizers", "openers", "stores"]
 
 #: Entry-point group of each kind of plugin.
-GROUPS = {kind: f"matmosaic.{kind}" for kind in ("backbones", "featurizers", "stores")}
+GROUPS = {kind: f"matmosaic.{kind}" for kind in ("backbones", "featurizers", "openers", "stores")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def names(kind: Kind) -> list[str]:
 
     Parameters
     ----------
-    kind : {"backbones", "featurizers", "stores"}
+    kind : {"backbones", "featurizers", "openers", "stores"}
         Kind of plugin.
 
     Returns
@@ -73,7 +73,7 @@ def load(kind: Kind, name: str) -> Any:
 
     Parameters
     ----------
-    kind : {"backbones", "featurizers", "stores"}
+    kind : {"backbones", "featurizers", "openers", "stores"}
         Kind of plugin.
     name : str
         Name of the plugin, one of :func:`names`.

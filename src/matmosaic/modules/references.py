@@ -1,6 +1,8 @@
 """References to modules: what users write where a module is expected.
 
-- ``"store:name"``, ``"store:name@version"``, or a glob of names such as ``"bundled:emt-*"``
+- ``"store:name"``, ``"store:name@version"``, or a glob of names such as ``"bundled:emt-*"``; a store is a
+  plugin or a hub that the user has configured
+- the same at a URL: ``"s3://bucket/hub#name"``, ``"https://host/hub#name@2"``, ``"https://host/hub#emt-*"``
 - a path to a module's directory, or a glob of paths such as ``"my_modules/*"``
 - a :class:`PretrainedModule` itself
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from os import PathLike
@@ -18,22 +21,32 @@ from typing import TypeAlias
 from matmosaic import plugins
 from matmosaic.exceptions import InvalidParameterError, ModuleFormatError, UnknownNameError, suggest
 from matmosaic.modules._files import CARD_FILE, check_no_mixture, is_module, read_module
+from matmosaic.modules.card import ModuleCard
 from matmosaic.modules.module import PretrainedModule
-from matmosaic.modules.store import ModuleStore
+from matmosaic.modules.opening import URL, is_url, open_store
+from matmosaic.modules.store import ModuleStore, VersionedModuleStore
+from matmosaic.modules.summary import ModuleSummary
 
 Reference: TypeAlias = "str | PathLike[str] | PretrainedModule"
 
 # At least two letters before the colon: C:\modules and C:modules are Windows paths.
-_STORE_REFERENCE = re.compile(r"(?P<store>[A-Za-z][\w.-]+):(?P<name>[^@]*)(?:@(?P<version>.+))?")
+_NAME = r"(?P<name>[^@]*)(?:@(?P<version>.+))?"
+_STORE_REFERENCE = re.compile(rf"(?P<store>[A-Za-z][\w.-]+):{_NAME}")
+_URL_REFERENCE = re.compile(rf"(?P<store>{URL})(?:#{_NAME})?")
 
 
 @dataclass(frozen=True)
 class _StoreReference:
-    """A parsed ``store:name@version``."""
+    """A parsed ``store:name@version`` or ``URL#name@version``."""
 
     store: str
     name: str
     version: str | None
+
+    def of(self, name: str) -> str:
+        """Return the reference of one module that this one stands for."""
+        version = f"@{self.version}" if self.version else ""
+        return f"{self.store}{'#' if is_url(self.store) else ':'}{name}{version}"
 
 
 def resolve(reference: Reference) -> list[PretrainedModule]:
@@ -42,8 +55,9 @@ def resolve(reference: Reference) -> list[PretrainedModule]:
     Parameters
     ----------
     reference : str, path-like or PretrainedModule
-        ``store:name``, ``store:name@version``, a glob of names such as ``bundled:emt-*``, a path to
-        a module's directory, a glob of such paths, or a module.
+        ``store:name``, ``store:name@version``, a glob of names such as ``bundled:emt-*``, the same at
+        a URL, as in ``s3://bucket/hub#name``, a path to a module's directory, a glob of such paths, or
+        a module.
 
     Returns
     -------
@@ -64,7 +78,7 @@ def resolve(reference: Reference) -> list[PretrainedModule]:
     parsed = _parse(reference)
     if isinstance(parsed, Path):
         return [PretrainedModule.load(path) for path in _existing_paths(parsed)]
-    store = _open(parsed.store)
+    store = open_store(parsed.store)
     return [_load_version(store, parsed, name) for name in _existing_names(store, parsed)]
 
 
@@ -121,9 +135,62 @@ def list_modules(reference: str | PathLike[str] = "bundled:*") -> list[str]:
     parsed = _parse(reference)
     if isinstance(parsed, Path):
         return [str(path) for path in _matching_paths(parsed)]
-    names = _matching_names(_open(parsed.store), parsed)
-    suffix = f"@{parsed.version}" if parsed.version else ""
-    return [f"{parsed.store}:{name}{suffix}" for name in names]
+    return [parsed.of(name) for name in _matching_names(open_store(parsed.store), parsed)]
+
+
+def read_card(reference: str) -> ModuleCard:
+    """Return the card of one module without reading its weights.
+
+    Parameters
+    ----------
+    reference : str
+        Of one module, as :func:`list_modules` gives it.
+
+    Returns
+    -------
+    ModuleCard
+        Its card.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such module.
+    ModuleFormatError
+        If its card cannot be read.
+    """
+    parsed = _parse(reference)
+    if isinstance(parsed, Path):
+        content = read_module(parsed, [CARD_FILE])[CARD_FILE]
+        return ModuleCard.from_json(content, source=str(parsed / CARD_FILE))
+    store = open_store(parsed.store)
+    if isinstance(store, VersionedModuleStore):
+        return store.card(parsed.name, parsed.version)
+    return store.card(parsed.name)
+
+
+def read_summary(reference: str) -> ModuleSummary:
+    """Return what a listing shows of one module: from the index of its store, if that has one.
+
+    Parameters
+    ----------
+    reference : str
+        Of one module, as :func:`list_modules` gives it.
+
+    Returns
+    -------
+    ModuleSummary
+        Its summary; raises as :func:`read_card` does.
+    """
+    parsed = _parse(reference)
+    store = None if isinstance(parsed, Path) else open_store(parsed.store)
+    if isinstance(parsed, _StoreReference) and isinstance(store, VersionedModuleStore):
+        return store.summary(parsed.name, parsed.version)
+    return ModuleSummary.of(read_card(reference))
+
+
+def is_store_reference(text: str) -> bool:
+    """Return whether a text is of the form ``store:name``, and not a path."""
+    return _STORE_REFERENCE.fullmatch(text) is not None
 
 
 def _parse(reference: str | PathLike[str]) -> Path | _StoreReference:
@@ -131,7 +198,7 @@ def _parse(reference: str | PathLike[str]) -> Path | _StoreReference:
         raise InvalidParameterError(
             "A module is expected as 'store:name', a path or a PretrainedModule. Got ''."
         )
-    match = _STORE_REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+    match = _matched(reference) if isinstance(reference, str) else None
     if match:
         return _StoreReference(match["store"], match["name"], match["version"])
     try:
@@ -142,26 +209,45 @@ def _parse(reference: str | PathLike[str]) -> Path | _StoreReference:
         ) from error
 
 
-def _open(name: str) -> ModuleStore:
-    return plugins.load("stores", name)()
+def _matched(reference: str) -> re.Match[str] | None:
+    match = _URL_REFERENCE.fullmatch(reference)
+    if match and not match["name"]:
+        raise InvalidParameterError(
+            f"{match['store']!r} is the address of a hub; write {match['store'] + '#NAME'!r} for one of its "
+            f"modules, {match['store'] + '#*'!r} for all."
+        )
+    return match or _STORE_REFERENCE.fullmatch(reference)
 
 
 def _matching_names(store: ModuleStore, reference: _StoreReference) -> list[str]:
     if _is_glob(reference.name):
-        return [name for name in store.names() if fnmatchcase(name, reference.name)]
-    store.card(reference.name)  # raises if there is none; quicker than listing a remote store
+        names = [name for name in store.names() if fnmatchcase(name, reference.name)]
+        return list(_of_version(store, names, reference.version))
+    if isinstance(store, VersionedModuleStore):
+        store.summary(reference.name, reference.version)
+    else:
+        store.card(reference.name)  # raises if there is none; quicker than listing a remote store
     return [reference.name]
+
+
+def _of_version(store: ModuleStore, names: Iterable[str], version: str | None) -> Iterable[str]:
+    """Return those that are there in the version, where a store keeps several."""
+    if version is None or not isinstance(store, VersionedModuleStore):
+        return names
+    return (name for name in names if version in store.versions(name))
 
 
 def _existing_names(store: ModuleStore, reference: _StoreReference) -> list[str]:
     names = _matching_names(store, reference)
     if not names:
-        valid = [f"{reference.store}:{name}" for name in store.names()]
-        raise UnknownNameError(suggest(f"{reference.store}:{reference.name}", valid, what="module"))
+        valid = [_StoreReference(reference.store, name, None).of(name) for name in store.names()]
+        raise UnknownNameError(suggest(reference.of(reference.name), valid, what="module"))
     return names
 
 
 def _load_version(store: ModuleStore, reference: _StoreReference, name: str) -> PretrainedModule:
+    if isinstance(store, VersionedModuleStore):
+        return store.load(name, reference.version)
     version = store.card(name).version if reference.version else None
     if version != reference.version:
         raise UnknownNameError(

@@ -1,0 +1,88 @@
+"""From what stands before the name in a reference to the store: a plugin, a configured hub, a URL."""
+
+from __future__ import annotations
+
+import re
+
+from matmosaic import plugins
+from matmosaic.exceptions import InvalidParameterError, PluginError, UnknownNameError, suggest
+from matmosaic.modules.store import ModuleStore, StoreOpener
+
+#: A URL, or several chained by ``::``; two letters at least, for ``C:`` is a drive.
+URL = r"[A-Za-z][A-Za-z0-9+.-]+://[^#]*"
+
+_OPENER = "hub"
+_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text is the URL of a store, rather than its name."""
+    return re.fullmatch(URL, text) is not None
+
+
+def open_store(location: str) -> ModuleStore:
+    """Open a store.
+
+    Parameters
+    ----------
+    location : str
+        Name of a store plugin, name of a hub that the user has configured, or a URL.
+
+    Returns
+    -------
+    ModuleStore
+        The store; nothing is read yet.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such store.
+    PluginError
+        If it is a URL and the plugin that opens those is not installed.
+    InvalidParameterError
+        If the URL carries credentials.
+    """
+    if is_url(location):
+        return store_opener(f"Modules at {_checked(location)}").open(location)
+    try:
+        return plugins.load("stores", location)()
+    except UnknownNameError:
+        return _open_configured(location)
+
+
+def store_opener(what: str) -> StoreOpener:
+    """Return what opens hubs by URL and by configured name.
+
+    Parameters
+    ----------
+    what : str
+        What needs it, for the message of the error.
+
+    Raises
+    ------
+    PluginError
+        If the plugin is not installed.
+    """
+    if _OPENER not in plugins.names("openers"):
+        raise PluginError(f"{what} need the plugin for hubs; install it: pip install matmosaic-hub.")
+    opener: StoreOpener = plugins.load("openers", _OPENER)()
+    return opener
+
+
+def _open_configured(name: str) -> ModuleStore:
+    opener = store_opener("Hubs") if _OPENER in plugins.names("openers") else None
+    configured = opener.names() if opener else []
+    if opener and name in configured:
+        return opener.open(name)
+    raise UnknownNameError(suggest(name, [*plugins.names("stores"), *configured], what="store"))
+
+
+def _checked(url: str) -> str:
+    """Return a URL that may be shown and kept: references end up in logs and saved estimators."""
+    if _PASSWORD.search(url) or "?" in url:
+        shown = _PASSWORD.sub("://***@", url.partition("?")[0])
+        raise InvalidParameterError(
+            f"A reference must not carry credentials or a query. Got {shown!r} with some; give them by the "
+            "environment or the configuration of the storage, as the page on hubs says."
+        )
+    return url
