@@ -93,6 +93,22 @@ def test_ties_are_not_broken_by_rounding(features, y, rng):
     np.testing.assert_allclose(knn_proxy(scaled, y, standardize=False), expected)
 
 
+def test_neighbours_closer_than_single_precision():
+    angles = np.concatenate([[0.0], 0.5 + 1e-8 * np.arange(40)])
+    features = np.column_stack([np.cos(angles), np.sin(angles)])
+    y = np.arange(-1.0, 40.0)
+    predicted = knn_proxy(features, y, n_neighbors=3, temperature=1.0, standardize=False)
+    assert predicted[0] == pytest.approx(1.0)  # the mean of 0, 1 and 2, which are nearest
+
+
+def test_many_rows_agree_with_scikit_learn(rng):
+    features, y = rng.normal(size=(2000, 24)), rng.normal(size=2000)
+    predicted = knn_proxy(features, y, n_neighbors=7, temperature=1e9, standardize=False)
+    model = KNeighborsRegressor(8, metric="cosine").fit(features, y)
+    others = (8 * model.predict(features) - y) / 7  # itself is among its nearest
+    np.testing.assert_allclose(predicted, others, atol=1e-6)
+
+
 def test_ties_share_the_places():
     features = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 2.0], [0.0, 3.0]])
     y = np.array([0.0, 1.0, 2.0, 3.0, 7.0])
