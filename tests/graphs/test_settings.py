@@ -18,7 +18,10 @@ ANGLES = {"angles": True, "ties": "whole"}
         ({"cutoff": "8"}, r"'cutoff' must be .* Got '8'"),
         ({"max_neighbors": 0}, r"'max_neighbors' must be an int >= 1. Got 0"),
         ({"max_neighbors": 2.5}, r"'max_neighbors' must be an int >= 1. Got 2.5"),
-        ({"max_neighbors": None}, r"'max_neighbors' must be an int >= 1, or None with angles=True .* Got None"),
+        (
+            {"max_neighbors": None},
+            r"'max_neighbors' must be an int >= 1, or None with angles=True .* Got None",
+        ),
         ({"angles": "yes"}, r"'angles' must be True or False. Got 'yes'"),
         ({"angle_cutoff": 3.0}, r"'angle_cutoff' must be .* with angles=True .* Got 3.0 with angles=False"),
         ({"angle_cutoff": 0, **ANGLES}, r"'angle_cutoff' must be a positive distance in Å.* Got 0"),

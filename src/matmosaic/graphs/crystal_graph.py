@@ -89,6 +89,8 @@ def split_graphs(
         for level, first in cuts:
             for name, values in level.items():
                 rows = slice(first[row], first[row + 1])
-                fields[name] = values[..., rows] - shifts[name][row] if name in shifts else values[rows].copy()
+                fields[name] = (
+                    values[..., rows] - shifts[name][row] if name in shifts else values[rows].copy()
+                )
         graphs.append(CrystalGraph(**fields))
     return graphs

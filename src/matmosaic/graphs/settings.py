@@ -109,7 +109,9 @@ class GraphSettings:
                 f"Got {limit!r} with angles={self.angles} and ties={self.ties!r}."
             )
         if self.undirected and limit is None:
-            raise InvalidParameterError("'undirected' needs an 'angle_cutoff'. Got undirected=True with None.")
+            raise InvalidParameterError(
+                "'undirected' needs an 'angle_cutoff'. Got undirected=True with None."
+            )
 
     @property
     def n_places(self) -> int:

@@ -1,0 +1,1 @@
+"""The published CHGNet force field as a backbone and as modules of matmosaic."""
