@@ -117,11 +117,6 @@ def test_other_atom_table_is_refused(module):
         with_weights(module, module.weights, atom_table=table).build_backbone()
 
 
-def test_adapter_is_no_backbone(module):
-    with pytest.raises(ArchitectureMismatchError, match="adapter"):
-        with_weights(module, module.weights, kind="adapter").build_backbone()
-
-
 # --- numbers -------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Backbones: graph networks as chains of named stages."""
 
+from matmosaic.backbones.adapters import AdaptedBackbone, Adapter, insert_adapters
 from matmosaic.backbones.base import Backbone, drop, replace
 from matmosaic.backbones.freezing import trunk_depth, unfreeze
 from matmosaic.backbones.heads import PropertyHeads
@@ -8,11 +9,14 @@ from matmosaic.backbones.trunk import make_table, structure_features, trunk_tabl
 
 __all__ = [
     "MLP",
+    "AdaptedBackbone",
+    "Adapter",
     "Backbone",
     "GaussianExpansion",
     "PropertyHeads",
     "WeightedBatchNorm",
     "drop",
+    "insert_adapters",
     "make_table",
     "replace",
     "structure_features",

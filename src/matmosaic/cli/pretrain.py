@@ -45,6 +45,13 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="of the network, such as width=32; may be given more than once",
     )
     parser.add_argument("--start", metavar="REF", help=f"train this module further: {REFERENCE_HELP}")
+    parser.add_argument(
+        "--kind",
+        choices=("full", "adapter"),
+        default="full",
+        help="train and keep the whole network, or adapters between the layers of --start, which stay as "
+        "they are and are not kept again (default: full)",
+    )
     add_epochs(parser)
     _add_card(parser)
     parser.set_defaults(run=run)
@@ -82,6 +89,7 @@ def run(arguments: argparse.Namespace) -> Result:
         unit=units if several else units[0],
         dataset={"name": arguments.dataset_name, "doi": arguments.dataset_doi},
         license_weights=arguments.license_weights,
+        kind=arguments.kind,
     )
     store.save(module, overwrite=arguments.overwrite)
     reference = str(Path(arguments.store) / arguments.name)
@@ -90,6 +98,7 @@ def run(arguments: argparse.Namespace) -> Result:
         "backbone": module.card.backbone,
         "start": arguments.start,
         "sha256": module.card.sha256,
+        "kind": module.card.kind,
         **describe_fit(estimator, data, arguments.target, seconds),
         **_describe_properties(module.card),
     }
@@ -133,7 +142,7 @@ def _estimator(arguments: argparse.Namespace, *, several: bool) -> Any:
         arguments.start,
         backbone=arguments.backbone or DEFAULT_BACKBONE,
         backbone_options=dict(arguments.backbone_option),
-        unfrozen="all",
+        unfrozen="adapters" if arguments.kind == "adapter" else "all",
         max_epochs=arguments.epochs,
         random_state=arguments.seed,
         device=arguments.device,
@@ -145,6 +154,8 @@ def _check_network(arguments: argparse.Namespace) -> None:
     """Refuse a network that cannot be built before the data are read rather than after it."""
     from matmosaic import plugins
 
+    if arguments.kind == "adapter" and not arguments.start:
+        raise InvalidParameterError("--kind adapter trains adapters of a module; name it with --start.")
     if arguments.start and (arguments.backbone or arguments.backbone_option):
         raise InvalidParameterError(
             "--start brings its own network; leave out --backbone and --backbone-option."

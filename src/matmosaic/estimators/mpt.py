@@ -265,6 +265,7 @@ class MPTRegressor(TransferRegressor):
         dataset: Mapping[str, str | None] | None = None,
         license_weights: str | None = None,
         references: Sequence[str] = (),
+        kind: Literal["full", "adapter"] | None = None,
     ) -> PretrainedModule:
         """Export what was learnt as a module, to share it or to fine-tune it.
 
@@ -284,6 +285,8 @@ class MPTRegressor(TransferRegressor):
             SPDX identifier of the licence that you give the weights.
         references : sequence of str, optional
             What to cite.
+        kind : {"full", "adapter"}, optional
+            The whole network or its adapters alone, as for :class:`TransferRegressor`.
 
         Returns
         -------
@@ -303,6 +306,7 @@ class MPTRegressor(TransferRegressor):
             dataset=dataset,
             license_weights=license_weights,
             references=references,
+            kind=kind,
         )
 
     def _predicted(self, target: Any, unit: Any) -> dict[str, Any]:

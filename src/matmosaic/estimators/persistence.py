@@ -20,8 +20,8 @@ from sklearn.utils.validation import check_is_fitted
 from matmosaic.estimators.base import GraphRegressor
 from matmosaic.exceptions import CorruptModuleError, ModuleFormatError, UnknownNameError, suggest
 from matmosaic.graphs import GraphSettings
-from matmosaic.modules import PretrainedModule
-from matmosaic.modules._files import read_files, write_files
+from matmosaic.modules import ModuleCard, PretrainedModule
+from matmosaic.modules._files import CARD_FILE, read_files, write_files
 
 ESTIMATOR_FILE = "estimator.json"
 FORMAT = "matmosaic.estimator/1"
@@ -227,9 +227,11 @@ def _document(contents: SavedFiles) -> dict[str, Any]:
 
 def start_files(modules: Iterable[PretrainedModule]) -> dict[str, bytes]:
     """Return the files of modules that an estimator needs as they were before training, each once."""
+    given = list(modules)
+    bases = [module.base for module in given if module.base is not None]
     return {
         f"{_start_prefix(module.card.sha256)}{name}": content
-        for module in modules
+        for module in [*given, *bases]
         for name, content in module.to_files().items()
     }
 
@@ -237,7 +239,9 @@ def start_files(modules: Iterable[PretrainedModule]) -> dict[str, bytes]:
 def start_module(contents: SavedFiles, sha256: str) -> PretrainedModule:
     """Return the module of these weights that :func:`start_files` wrote."""
     files = contents.part(_start_prefix(sha256))
-    module = PretrainedModule.from_files(files, source=files.source)
+    card = ModuleCard.from_json(files[CARD_FILE], source=str(files.source / CARD_FILE))
+    base = start_module(contents, str(card.base)) if card.kind == "adapter" else None
+    module = PretrainedModule.from_files(files, source=files.source, base=base)
     if module.card.sha256 != sha256:
         raise CorruptModuleError(
             f"{files.source} holds other weights than the estimator was started from: expected sha256 "

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from matmosaic.backbones import MLP, Backbone, unfreeze
+from matmosaic.backbones import MLP, AdaptedBackbone, Backbone, unfreeze
+from matmosaic.estimators._adapters import Base, Kind, kind_to_export, with_adapters
 from matmosaic.estimators._own_heads import own_heads, own_outputs, warn_of_known
 from matmosaic.estimators.persistence import DEFAULT_TARGET, SavableRegressor, SavedFiles
 from matmosaic.exceptions import ModuleFormatError
@@ -25,6 +26,7 @@ from matmosaic.learning import (
 )
 from matmosaic.learning.targets import as_column
 from matmosaic.modules import ModuleCard, PretrainedModule
+from matmosaic.modules._weights import ADAPTER_PREFIX
 
 
 class SingleBackboneRegressor(SavableRegressor):
@@ -43,6 +45,8 @@ class SingleBackboneRegressor(SavableRegressor):
     def _model(self) -> RegressionModel:
         backbone, module = self._backbone()
         self.module_card_ = None if module is None else module.card
+        backbone = with_adapters(backbone, module, self.unfrozen)
+        self._base = Base.of(module, getattr(self, "module", None))
         # There is nothing to keep in a network that was not trained.
         self.unfrozen_ = unfreeze(backbone, "all" if module is None else self.unfrozen)
         return RegressionModel(backbone, self._task.join(self._heads(backbone, module)))
@@ -86,6 +90,7 @@ class SingleBackboneRegressor(SavableRegressor):
         dataset: Mapping[str, str | None] | None = None,
         license_weights: str | None = None,
         references: Sequence[str] = (),
+        kind: Kind | None = None,
     ) -> PretrainedModule:
         """Export what was learnt as a module, to share it or to fine-tune it again.
 
@@ -104,16 +109,27 @@ class SingleBackboneRegressor(SavableRegressor):
             SPDX identifier of the licence that you give the weights.
         references : sequence of str, optional
             What to cite.
+        kind : {"full", "adapter"}, optional
+            The whole network, or its adapters and the head alone, which need the module that they were
+            trained with. By default adapters alone, if nothing else of the backbone was trained.
 
         Returns
         -------
         PretrainedModule
             With backbone, head, golden outputs, and hashed fingerprints of the structures given to
             ``fit`` (of none if that was a GraphTable).
+
+        Raises
+        ------
+        InvalidParameterError
+            If adapters are asked for, and there are none or the rest was trained, too.
+        UnknownNameError
+            If, after loading a saved estimator, the module of the adapters is not found.
         """
         check_is_fitted(self, "net_")
         model = self.net_.module_
         source = self.module_card_
+        kind = kind_to_export(kind, model.backbone, self.unfrozen_, self._base)
         card = ModuleCard(
             name=name,
             version=version,
@@ -121,7 +137,8 @@ class SingleBackboneRegressor(SavableRegressor):
             backbone_options=model.backbone.options(),
             graph=model.backbone.graph_settings.to_dict(),
             atom_table=model.backbone.atom_table,
-            base=None if source is None else source.sha256,
+            kind=kind,
+            **self._started_from(kind, model.backbone),
             head=model.head.options(),
             n_train=self.n_train_,
             dataset=dict(dataset or {"name": None, "doi": None}),
@@ -131,7 +148,21 @@ class SingleBackboneRegressor(SavableRegressor):
             fingerprints=self._fingerprints,
             **self._predicted(target, unit),
         )
-        return PretrainedModule(card, model.state_dict()).with_golden()
+        own = {
+            name: value
+            for name, value in model.state_dict().items()
+            if kind == "full" or name.startswith((ADAPTER_PREFIX, "head."))
+        }
+        base = self._base.module if kind == "adapter" and self._base else None
+        return PretrainedModule(card, own, base=base).with_golden()
+
+    def _started_from(self, kind: Kind, backbone: Backbone) -> dict[str, Any]:
+        """Return the fields of the card about adapters, and about what training started from."""
+        adapted = isinstance(backbone, AdaptedBackbone)
+        adapter = {"adapter": {"reduction": backbone.reduction}} if adapted else {}
+        if kind == "adapter" and self._base is not None:
+            return {**adapter, "base": self._base.sha256, "base_reference": self._base.reference}
+        return {**adapter, "base": None if self.module_card_ is None else self.module_card_.sha256}
 
     def _predicted(self, target: Any, unit: Any) -> dict[str, Any]:
         """Return the fields of the card about what is predicted, and how well."""
@@ -152,7 +183,8 @@ class SingleBackboneRegressor(SavableRegressor):
         return [{"name": name, "value": value, "unit": unit, "split": "validation"}]
 
     def _to_files(self, *, target: Any, unit: Any) -> dict[str, bytes]:
-        return self.to_module(name="estimator", target=target, unit=unit).to_files()
+        # Whole, so that it can be loaded wherever it is taken.
+        return self.to_module(name="estimator", target=target, unit=unit, kind="full").to_files()
 
     def _to_dict(self) -> dict[str, Any]:
         card = self.module_card_
@@ -160,6 +192,7 @@ class SingleBackboneRegressor(SavableRegressor):
             **super()._to_dict(),
             "module_card": None if card is None else card.to_dict(),
             "label_name": getattr(self._task, "name", None),
+            "base_reference": self._base.reference if self._base else "",
         }
 
     def _restore(self, document: dict[str, Any], contents: SavedFiles, source: Path) -> None:
@@ -168,6 +201,8 @@ class SingleBackboneRegressor(SavableRegressor):
             self._task = OneProperty(document["label_name"])
         card = document["module_card"]
         self.module_card_ = None if card is None else ModuleCard.from_dict(card)
+        reference = document.get("base_reference", "")  # Files of version 0.1 lack it.
+        self._base = Base.of_card(self.module_card_, reference, getattr(self, "module", None))
         module = PretrainedModule.from_files(contents, source=source)
         self.scale_ = self._task.of_card(module.card.outputs)
         self._fingerprints = module.card.fingerprints

@@ -43,7 +43,9 @@ class TransferRegressor(SingleBackboneRegressor):
         How structures become graphs when training from scratch.
     unfrozen : str or sequence of str, default="last"
         What of the module is trained besides the head: ``"head"`` (nothing), ``"last"`` (the last
-        layer), ``"all"``, or names of layer groups. Training from scratch trains everything.
+        layer), ``"all"``, or names of layer groups. Training from scratch trains everything. ``"adapters"``
+        inserts small layers between those of the module, if it has none, and trains these: then
+        :meth:`to_module` gives a module of adapters alone.
     head : {"new", "inherit"}, default="new"
         ``"inherit"`` starts from the module's own head and keeps the scale that its labels were learnt
         on, so that after 0 epochs the estimator predicts what the module does; ``y`` must be in the

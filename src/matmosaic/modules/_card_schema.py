@@ -22,7 +22,7 @@ SCHEMA_FILE = Path(__file__).with_name("card.schema.json")
 
 
 #: Fields that a card may leave out: those of the few modules that need them.
-OPTIONAL = ("properties",)
+OPTIONAL = ("properties", "adapter", "base_reference")
 
 
 def record(**properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,6 +65,8 @@ _CARD = record(
     atom_table=nullable(record(name=TEXT, sha256=SHA256)),
     kind={"type": "string", "enum": ["adapter", "full"]},
     base=nullable(SHA256),
+    base_reference=TEXT,
+    adapter=record(reduction={"type": "integer", "minimum": 1}),
     head=nullable(OBJECT),
     target=TEXT,
     unit=TEXT,

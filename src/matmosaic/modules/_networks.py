@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from matmosaic import plugins
-from matmosaic.backbones import MLP, PropertyHeads
+from matmosaic.backbones import MLP, PropertyHeads, insert_adapters
 from matmosaic.exceptions import ArchitectureMismatchError, InvalidParameterError, ModuleFormatError
 from matmosaic.graphs import GraphSettings
 from matmosaic.modules._weights import fill, part
@@ -19,20 +19,42 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matmosaic.backbones import Backbone
+    from matmosaic.modules.module import PretrainedModule
 
 
-def build_backbone(card: ModuleCard, weights: Mapping[str, Tensor]) -> Backbone:
-    """Return the backbone of a card with its weights, in evaluation mode."""
-    if card.kind != "full":
-        raise ArchitectureMismatchError(f"Module {card.name!r} is an adapter; it is no whole backbone.")
+def build_backbone(
+    card: ModuleCard, weights: Mapping[str, Tensor], base: PretrainedModule | None = None
+) -> Backbone:
+    """Return the backbone of a card with its weights, in evaluation mode.
+
+    Parameters
+    ----------
+    card : ModuleCard
+        Of a whole network or of adapters.
+    weights : mapping of str to Tensor
+        Those that the card's own module has.
+    base : PretrainedModule, optional
+        What has all weights but those of adapters; None if ``weights`` are the whole network's.
+    """
     backbone_class = plugins.load("backbones", card.backbone)
     _check_atom_table(card, getattr(backbone_class, "atom_table", None))
     with _building(card, "'backbone_options' or 'graph'"):
         settings = GraphSettings.from_dict(card.graph)
         backbone = backbone_class(**card.backbone_options, graph_settings=settings)
+        if card.adapter:
+            backbone = insert_adapters(backbone, **card.adapter)
+    own = part(weights, "backbone.")
+    if base is not None:
+        own |= _without_adapters(base)
     what = f"Backbone {card.backbone!r} of module {card.name!r}, built with {card.backbone_options},"
-    fill(backbone, part(weights, "backbone."), what=what)
+    fill(backbone, own, what=what)
     return backbone.eval()
+
+
+def _without_adapters(base: PretrainedModule) -> dict[str, Tensor]:
+    """Return the weights of a module's backbone as a network with adapters names them."""
+    prefix = "backbone.base." if base.card.adapter else "backbone."
+    return {f"base.{name}": value for name, value in part(base.weights, prefix).items()}
 
 
 def build_head(card: ModuleCard, weights: Mapping[str, Tensor]) -> MLP | PropertyHeads | None:

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from matmosaic.exceptions import ArchitectureMismatchError, CorruptModuleError
 from matmosaic.modules.card import ModuleCard
 
+#: What the weights of adapters are named, in a network and in a module that holds nothing else.
+ADAPTER_PREFIX = "backbone.adapters."
+
 _LINES_SHOWN = 12
 
 
@@ -45,8 +48,9 @@ def check_sha256(expected: str | None, content: bytes, *, source: str) -> None:
 
 
 def check_prefixes(card: ModuleCard, weights: Mapping[str, Tensor]) -> None:
-    """Raise ArchitectureMismatchError for weights of neither the backbone nor the card's head."""
-    allowed = ("backbone.",) if card.head is None else ("backbone.", "head.")
+    """Raise ArchitectureMismatchError for weights of neither the network nor the head of a card."""
+    network = ADAPTER_PREFIX if card.kind == "adapter" else "backbone."
+    allowed = (network,) if card.head is None else (network, "head.")
     strays = sorted(name for name in weights if not name.startswith(allowed))
     if strays:
         raise ArchitectureMismatchError(

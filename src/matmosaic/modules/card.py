@@ -68,9 +68,15 @@ class ModuleCard:
     atom_table: dict[str, str] | None = None
     """``name`` and ``sha256`` of the table of element descriptors that the weights expect."""
     kind: Literal["full", "adapter"] = "full"
-    """Whether the weights are a whole network or adapters for the one named by ``base``."""
+    """Whether the weights are a whole network or adapters alone, for the module named by ``base``."""
     base: str | None = None
-    """sha256 of the weights that training started from."""
+    """sha256 of the weights that training started from; for adapters, of those that they work with."""
+    base_reference: str = ""
+    """Where the module that adapters are for may be found, such as ``"chgnet:0.3.0"``; left out of the file
+    if empty."""
+    adapter: dict[str, int] = field(default_factory=dict)
+    """``reduction`` of the adapters in the network, as :func:`~matmosaic.backbones.insert_adapters` takes it;
+    empty, and left out of the file, for a network without."""
     head: dict[str, Any] | None = None
     """Constructor arguments of the :class:`~matmosaic.backbones.MLP` that predicts from features; of each
     such head where there are several properties."""
@@ -114,6 +120,7 @@ class ModuleCard:
         check(self.to_dict(), card_schema(), f"The card of module {self.name!r}")
         check_module_name(self.name)
         self._check_properties()
+        self._check_adapter()
 
     def __hash__(self) -> int:
         """Hash the card's text, its values being unhashable."""
@@ -130,6 +137,14 @@ class ModuleCard:
             raise ModuleFormatError(
                 f"The card of module {self.name!r}: with 'properties', 'head' must describe heads of one "
                 f"output each. Got {self.head}."
+            )
+
+    def _check_adapter(self) -> None:
+        """Raise ModuleFormatError for adapters of which it is not said what they are, or what for."""
+        if self.kind == "adapter" and not (self.base and self.adapter):
+            raise ModuleFormatError(
+                f"The card of module {self.name!r}: of kind 'adapter', it must say in 'adapter' what they "
+                f"are, and in 'base' for which weights. Got adapter={self.adapter}, base={self.base!r}."
             )
 
     @property

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from matmosaic.exceptions import CorruptModuleError, ModuleFormatError
+from matmosaic.exceptions import CorruptModuleError, MatmosaicError
 from matmosaic.modules import _golden
 from matmosaic.modules._files import CARD_FILE, WEIGHTS_FILE, read_module, write_files
+from matmosaic.modules._outputs import Outputs
+from matmosaic.modules._unchanging import Unchanging
 from matmosaic.modules.card import ModuleCard
-from matmosaic.modules.transforms import all_to_unit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from matmosaic.backbones import MLP, Backbone, PropertyHeads
+    from matmosaic.modules.store import ModuleStore
 
 # torch is imported inside functions: cards and stores are read without it.
 
@@ -32,7 +32,7 @@ GOLDEN_TOLERANCE = 1e-4
 _verified: set[int] = set()
 
 
-class PretrainedModule:
+class PretrainedModule(Outputs, Unchanging):
     """A graph network trained on some property, ready to be reused.
 
     A module never changes: scikit-learn's ``clone`` returns the same object, and what differs is
@@ -44,14 +44,18 @@ class PretrainedModule:
         What the weights are. Its ``sha256`` is filled in if it is None.
     weights : mapping of str to Tensor
         State dict of the backbone with the prefix ``backbone.`` and, if the card has a head, of
-        that head with the prefix ``head.``; it is copied.
+        that head with the prefix ``head.``; it is copied. If the card is of kind ``adapter``, those of
+        the backbone are its adapters' alone, with the prefix ``backbone.adapters.``.
+    base : PretrainedModule, optional
+        The module that adapters are for; if it is not given, it is looked for when it is needed.
 
     Raises
     ------
     CorruptModuleError
         If the card's ``sha256`` is that of other weights.
     ArchitectureMismatchError
-        If a weight belongs neither to the backbone nor to the head of the card.
+        If a weight belongs neither to the backbone nor to the head of the card, or if ``base`` has other
+        weights than the card says.
 
     See Also
     --------
@@ -60,8 +64,12 @@ class PretrainedModule:
 
     _card: ModuleCard
     _weights: Mapping[str, Tensor]
+    _base: PretrainedModule | None
+    _siblings: ModuleStore | None
 
-    def __init__(self, card: ModuleCard, weights: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, card: ModuleCard, weights: Mapping[str, Tensor], *, base: PretrainedModule | None = None
+    ) -> None:
         from matmosaic.modules._weights import copy_weights, sha256, to_bytes
 
         weights = copy_weights(weights)
@@ -71,21 +79,36 @@ class PretrainedModule:
                 f"The card of {card.name!r} has sha256 {card.sha256}, but these weights have {digest}; "
                 "for new weights pass a card with sha256=None."
             )
-        self._set(replace(card, sha256=digest), weights)
+        self._set(replace(card, sha256=digest), weights, base)
 
     @classmethod
-    def _trusted(cls, card: ModuleCard, weights: Mapping[str, Tensor]) -> PretrainedModule:
+    def _trusted(
+        cls,
+        card: ModuleCard,
+        weights: Mapping[str, Tensor],
+        base: PretrainedModule | None = None,
+        siblings: ModuleStore | None = None,
+    ) -> PretrainedModule:
         """Make a module of weights whose checksum has been compared already."""
         module = cls.__new__(cls)
-        module._set(card, weights)
+        module._set(card, weights, base, siblings)
         return module
 
-    def _set(self, card: ModuleCard, weights: Mapping[str, Tensor]) -> None:
+    def _set(
+        self,
+        card: ModuleCard,
+        weights: Mapping[str, Tensor],
+        base: PretrainedModule | None,
+        siblings: ModuleStore | None = None,
+    ) -> None:
+        from matmosaic.modules._base import check_base
         from matmosaic.modules._weights import check_prefixes
 
         check_prefixes(card, weights)
         object.__setattr__(self, "_card", card)
         object.__setattr__(self, "_weights", MappingProxyType(dict(weights)))
+        object.__setattr__(self, "_base", None if base is None else check_base(card, base))
+        object.__setattr__(self, "_siblings", siblings)
 
     @property
     def card(self) -> ModuleCard:
@@ -97,18 +120,30 @@ class PretrainedModule:
         """Read-only mapping of names with the prefixes ``backbone.`` and ``head.`` to tensors."""
         return self._weights
 
+    @property
+    def base(self) -> PretrainedModule | None:
+        """The module that adapters are for, looked for where it is needed first; None for a whole network.
+
+        Raises UnknownNameError if it is not found.
+        """
+        if self.card.kind == "adapter" and self._base is None:
+            from matmosaic.modules._base import find_base
+
+            object.__setattr__(self, "_base", find_base(self.card, self._siblings))
+        return self._base
+
     def build_backbone(self) -> Backbone:
         """Return a new backbone with the module's weights, on the CPU, in evaluation mode.
 
         Returns
         -------
         Backbone
-            Of the class that the plugin named by the card provides.
+            Of the class that the plugin named by the card provides, with adapters if the card has them.
 
         Raises
         ------
         UnknownNameError
-            If no installed distribution provides that backbone.
+            If no installed distribution provides that backbone, or the base of adapters is not found.
         ModuleFormatError
             If the card's options or graph settings are not those of the backbone.
         ArchitectureMismatchError
@@ -116,7 +151,7 @@ class PretrainedModule:
         """
         from matmosaic.modules._networks import build_backbone
 
-        return build_backbone(self.card, self.weights)
+        return build_backbone(self.card, self.weights, self.base)
 
     def build_head(self) -> MLP | PropertyHeads | None:
         """Return a new head with the module's weights, or None if the card has no head.
@@ -137,86 +172,6 @@ class PretrainedModule:
 
         return build_head(self.card, self.weights)
 
-    def features(self, X: Any, *, n_jobs: int | None = None, memory: Any = None) -> NDArray[np.floating]:
-        """Return the features E(x) of structures.
-
-        Parameters
-        ----------
-        X : structures or GraphTable, length n_structures
-            Anything that :func:`~matmosaic.structures.as_structures` takes.
-        n_jobs : int, optional
-            Processes that build graphs.
-        memory : None, str, path-like or joblib.Memory, optional
-            Where graphs are kept beside this process.
-
-        Returns
-        -------
-        ndarray of shape (n_structures, n_features)
-            Dimensionless.
-        """
-        from matmosaic.backbones import structure_features
-
-        return structure_features(self.build_backbone(), X, n_jobs=n_jobs, memory=memory).numpy()
-
-    def predict(self, X: Any, *, n_jobs: int | None = None, memory: Any = None) -> NDArray[np.float64]:
-        """Predict the module's own target with its own head, without any training.
-
-        Parameters
-        ----------
-        X : structures or GraphTable, length n_structures
-            Anything that :func:`~matmosaic.structures.as_structures` takes.
-        n_jobs : int, optional
-            Processes that build graphs.
-        memory : None, str, path-like or joblib.Memory, optional
-            Where graphs are kept beside this process.
-
-        Returns
-        -------
-        ndarray of shape (n_structures,)
-            Predictions in the unit of the card; (n_structures, n_properties) if there are several.
-
-        Raises
-        ------
-        ModuleFormatError
-            If the module has no head.
-        """
-        self._own_head()  # An error before the costlier features.
-        return self.predict_from(self.features(X, n_jobs=n_jobs, memory=memory))
-
-    def predict_from(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Predict the module's own target from features that :meth:`features` gave.
-
-        Parameters
-        ----------
-        features : ndarray of shape (n_structures, n_features)
-            Dimensionless.
-
-        Returns
-        -------
-        ndarray of shape (n_structures,)
-            As :meth:`predict` returns them.
-
-        Raises
-        ------
-        ModuleFormatError
-            If the module has no head.
-        """
-        import torch
-
-        head = self._own_head()
-        with torch.no_grad():
-            outputs = head(torch.from_numpy(features)).numpy()
-        targets = all_to_unit(outputs, [one["target_transform"] for one in self.card.outputs])
-        return targets if self.card.properties or targets.shape[1] > 1 else targets[:, 0]
-
-    def _own_head(self) -> MLP | PropertyHeads:
-        head = self.build_head()
-        if head is None:
-            raise ModuleFormatError(
-                f"Module {self.card.name!r} has no head; fit one on its features instead."
-            )
-        return head
-
     def with_golden(
         self, structures: Any = None, *, elements: Iterable[str] | None = None
     ) -> PretrainedModule:
@@ -236,16 +191,8 @@ class PretrainedModule:
             With the ``features`` and ``prediction`` of each crystal in ``card.golden``.
         """
         crystals = _golden.small_crystals(elements) if structures is None else _golden.to_compact(structures)
-        return PretrainedModule._trusted(
-            replace(self.card, golden=self._golden_outputs(crystals)), self.weights
-        )
-
-    def _golden_outputs(self, crystals: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        features = self.features(crystals)
-        predictions: list[Any] = [None] * len(crystals)
-        if self.card.head is not None and self.card.head.get("n_out", 1) == 1:
-            predictions = self.predict_from(features).tolist()
-        return [_golden.record(*row) for row in zip(crystals, features, predictions, strict=True)]
+        card = replace(self.card, golden=self._golden_outputs(crystals))
+        return PretrainedModule._trusted(card, self.weights, self._base, self._siblings)
 
     def verify(self) -> float:
         """Recompute the checksum and the golden outputs.
@@ -309,7 +256,9 @@ class PretrainedModule:
         return {CARD_FILE: card.to_json().encode(), WEIGHTS_FILE: weights}
 
     @classmethod
-    def load(cls, directory: str | PathLike[str], *, verify: bool = True) -> PretrainedModule:
+    def load(
+        cls, directory: str | PathLike[str], *, verify: bool = True, base: PretrainedModule | None = None
+    ) -> PretrainedModule:
         """Load a module from its directory.
 
         Parameters
@@ -319,6 +268,9 @@ class PretrainedModule:
         verify : bool, default=True
             Recompute the golden outputs, once per process and module. The checksum is always
             compared, before anything is parsed.
+        base : PretrainedModule, optional
+            The module that adapters are for; by default it is looked for beside ``directory``, then by
+            the card's ``base_reference``, and among those that ship with matmosaic.
 
         Returns
         -------
@@ -334,12 +286,23 @@ class PretrainedModule:
         CorruptModuleError
             If the weights are truncated or altered, or the golden outputs are not reproduced.
         """
-        contents = read_module(Path(directory).absolute())
-        return cls.from_files(contents, source=Path(directory), verify=verify)
+        from matmosaic.modules.directory_store import DirectoryStore
+
+        path = Path(directory).absolute()
+        siblings = DirectoryStore(path.parent)
+        return cls.from_files(
+            read_module(path), source=Path(directory), verify=verify, base=base, siblings=siblings
+        )
 
     @classmethod
     def from_files(
-        cls, contents: Mapping[str, bytes], *, source: str | PathLike[str], verify: bool = True
+        cls,
+        contents: Mapping[str, bytes],
+        *,
+        source: str | PathLike[str],
+        verify: bool = True,
+        base: PretrainedModule | None = None,
+        siblings: ModuleStore | None = None,
     ) -> PretrainedModule:
         """Make a module of the content of its files, as :meth:`to_files` gives it.
 
@@ -351,6 +314,10 @@ class PretrainedModule:
             Where they come from, for error messages.
         verify : bool, default=True
             As for :meth:`load`, which says what is raised.
+        base : PretrainedModule, optional
+            The module that adapters are for.
+        siblings : ModuleStore, optional
+            The store that they come from, in which ``base`` is looked for if it is not given.
 
         Returns
         -------
@@ -362,18 +329,11 @@ class PretrainedModule:
         weights_path = str(Path(source) / WEIGHTS_FILE)
         card = ModuleCard.from_json(contents[CARD_FILE], source=str(Path(source) / CARD_FILE))
         check_sha256(card.sha256, contents[WEIGHTS_FILE], source=weights_path)
-        module = cls._trusted(card, from_bytes(contents[WEIGHTS_FILE], source=weights_path))
+        weights = from_bytes(contents[WEIGHTS_FILE], source=weights_path)
+        module = cls._trusted(card, weights, base, siblings)
         if verify and hash(card) not in _verified:
             module._verify_golden()
         return module
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(
-            f"A PretrainedModule never changes; make another one instead of setting {name!r}."
-        )
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"A PretrainedModule never changes; {name!r} cannot be deleted.")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PretrainedModule) and self.card == other.card
@@ -381,17 +341,11 @@ class PretrainedModule:
     def __hash__(self) -> int:
         return hash(self.card)
 
-    def __copy__(self) -> PretrainedModule:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> PretrainedModule:
-        return self
-
-    def __sklearn_clone__(self) -> PretrainedModule:
-        return self
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return PretrainedModule._trusted, (self.card, dict(self.weights))
+        # The base comes along, the store that it may be in stays: nobody may have it elsewhere.
+        with suppress(MatmosaicError):
+            _ = self.base
+        return PretrainedModule._trusted, (self.card, dict(self.weights), self._base)
 
     def __repr__(self) -> str:
         card = self.card
