@@ -8,7 +8,7 @@ from matmosaic.modules.licenses import most_restrictive
 ORDER = ["CC0-1.0", "MIT", "CC-BY-4.0", "GPL-3.0-only", "CC-BY-NC-4.0", "CC-BY-ND-4.0", "Other-1.0", None]
 
 
-@pytest.mark.parametrize(("more", "less"), itertools.combinations(ORDER, 2))
+@pytest.mark.parametrize(("more", "less"), list(itertools.combinations(ORDER, 2)))
 def test_order(more, less):
     assert most_restrictive([more, less, more]) == most_restrictive([less, more]) == less
 

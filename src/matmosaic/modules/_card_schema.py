@@ -22,7 +22,7 @@ SCHEMA_FILE = Path(__file__).with_name("card.schema.json")
 
 
 #: Fields that a card may leave out: those of the few modules that need them.
-OPTIONAL = ("properties", "adapter", "base_reference")
+OPTIONAL = ("properties", "adapter", "base_reference", "sources")
 
 
 def record(**properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +78,15 @@ _CARD = record(
     license_code=nullable(TEXT),
     license_weights=nullable(TEXT),
     references=array(TEXT),
+    sources=array(
+        record(
+            name=TEXT,
+            version=TEXT,
+            sha256=SHA256,
+            weight={"type": "number", "minimum": 0, "maximum": 1},
+            license_weights=nullable(TEXT),
+        )
+    ),
     sha256=nullable(SHA256),
     format_version={"type": "integer", "const": FORMAT_VERSION},
     golden=array(record(structure=_CRYSTAL, features=array(NUMBER), prediction=_PREDICTION)),

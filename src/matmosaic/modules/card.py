@@ -102,6 +102,9 @@ class ModuleCard:
     """SPDX identifier of the licence of the weights."""
     references: list[str] = field(default_factory=list)
     """DOIs of, or sentences about, what to cite."""
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    """``name``, ``version``, ``sha256``, ``weight`` and ``license_weights`` of the modules whose mean training
+    started from; empty, and left out of the file, where it was one or none."""
     sha256: str | None = None
     """sha256 of the weights file; a :class:`PretrainedModule` fills it in."""
     format_version: int = FORMAT_VERSION
