@@ -17,14 +17,14 @@ from matmosaic.modules.bundled_store import BundledStore
 from matmosaic.modules.card import ModuleCard
 from matmosaic.modules.module import PretrainedModule
 from matmosaic.modules.references import is_store_reference, list_modules, load_module
-from matmosaic.modules.store import ModuleStore
+from matmosaic.modules.store import ModuleStore, VersionedModuleStore
 
 # Bases that are in use, by checksum: many adapters share one.
 _in_use: WeakValueDictionary[str, PretrainedModule] = WeakValueDictionary()
 
 
 def base_reference(reference: object) -> str:
-    """Return the reference of one module of a store; a path, which is of one machine, gives ``""``."""
+    """Return the reference of one module of a store; ``""`` for a path or URL, which others may not have."""
     if not isinstance(reference, str) or not is_store_reference(reference):
         return ""
     return list_modules(reference)[0]
@@ -93,12 +93,23 @@ def _places(
 
 
 def _in_store(store: ModuleStore, card: ModuleCard) -> PretrainedModule | None:
-    for name in store.names():
+    for version in _candidates(store, card):
         # Whoever asks for these adapters has nothing to do with a broken card beside them.
         with contextlib.suppress(ModuleFormatError, UnknownNameError, StoreError):
-            if store.card(name).sha256 == card.base:
-                return store.load(name)
+            if store.card(*version).sha256 == card.base:
+                return store.load(*version)
     return None
+
+
+def _candidates(store: ModuleStore, card: ModuleCard) -> Iterator[tuple[str, ...]]:
+    """Yield names, with versions where there are several, of which those in an index are known to fit."""
+    for name in store.names():
+        if not isinstance(store, VersionedModuleStore):
+            yield (name,)
+            continue
+        for version in store.versions(name):
+            if store.summary(name, version).backbone == card.backbone:
+                yield name, version
 
 
 def _by_reference(card: ModuleCard) -> PretrainedModule:

@@ -189,8 +189,8 @@ def read_summary(reference: str) -> ModuleSummary:
 
 
 def is_store_reference(text: str) -> bool:
-    """Return whether a text is of the form ``store:name``, and not a path."""
-    return _STORE_REFERENCE.fullmatch(text) is not None
+    """Return whether a text is of the form ``store:name``, and neither a path nor a URL."""
+    return _STORE_REFERENCE.fullmatch(text) is not None and "://" not in text
 
 
 def _parse(reference: str | PathLike[str]) -> Path | _StoreReference:
