@@ -131,6 +131,13 @@ class AdaptedBackbone(Backbone):
             sides.append(after[-1] + (name in self.adapters))
         return sorted({place for cut in self.base.cuts() for place in (after[cut], sides[cut])})
 
+    def train(self, mode: bool = True) -> AdaptedBackbone:
+        """Switch between training and evaluation; a backbone that is frozen as a whole evaluates as one."""
+        super().train(mode)
+        if not any(one.requires_grad for one in self.base.parameters()):
+            self.base.eval()  # With what has no parameters, such as dropout.
+        return self
+
 
 def insert_adapters(backbone: Backbone, *, reduction: int = REDUCTION) -> AdaptedBackbone:
     """Put an adapter behind each stage that changes the features of atoms, and behind the last one.
@@ -173,7 +180,7 @@ def insert_adapters(backbone: Backbone, *, reduction: int = REDUCTION) -> Adapte
     }
     adapted = AdaptedBackbone(backbone, adapters, reduction=reduction)
     adapted.adapters.to(next(backbone.parameters()))
-    return adapted.train(backbone.training)  # type: ignore[return-value]
+    return adapted.train(backbone.training)
 
 
 @torch.no_grad()
