@@ -57,7 +57,7 @@ def read_weights(name: str) -> dict[str, Tensor]:
     Returns
     -------
     dict of str to Tensor
-        State dict of the backbone with the prefix ``backbone.`` and of the linear head with ``head.``.
+        State dict of the backbone.
 
     Raises
     ------
@@ -81,8 +81,6 @@ def weights_folder() -> Path:
             "run: pip install chgnet"
         )
     return Path(spec.submodule_search_locations[0]) / "pretrained"
-
-
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -120,7 +118,7 @@ class Source(NamedTuple):
 
 
 def key_map(options: Mapping[str, Any]) -> dict[str, Source]:
-    """Return what each of our weights is made of.
+    """Return what each weight of our backbone is made of.
 
     Parameters
     ----------
@@ -130,7 +128,7 @@ def key_map(options: Mapping[str, Any]) -> dict[str, Source]:
     Returns
     -------
     dict of str to Source
-        By our names, with the prefixes ``backbone.`` and ``head.``.
+        By our names.
     """
     normalise, out_bias = options.get("normalise", True), options.get("out_bias", False)
     found = {f"embedding.{ours}": Source((theirs,)) for ours, theirs in _EMBEDDING.items()}
@@ -151,9 +149,7 @@ def key_map(options: Mapping[str, Any]) -> dict[str, Source]:
     found |= dict(_energy(options.get("n_hidden", 3)))
     if normalise:
         found |= {f"block_4.norm.{kind}": Source((f"readout_norm.{kind}",)) for kind in _KINDS}
-    last = 2 * options.get("n_hidden", 3) + 1
-    head = {f"head.layers.0.{kind}": Source((f"mlp.layers.{last}.{kind}",)) for kind in _KINDS}
-    return {f"backbone.stages.{ours}": source for ours, source in found.items()} | head
+    return {f"stages.{ours}": source for ours, source in found.items()}
 
 
 _KINDS = ("weight", "bias")
@@ -203,6 +199,8 @@ def _energy(n_hidden: int) -> Iterator[tuple[str, Source]]:
     for number in range(n_hidden):
         for kind in _KINDS:
             yield f"pooling.hidden.{number}.{kind}", Source((f"mlp.layers.{2 * number}.{kind}",))
+    for kind in _KINDS:  # dropout comes before the last layer
+        yield f"pooling.energy.{kind}", Source((f"mlp.layers.{2 * n_hidden + 1}.{kind}",))
 
 
 def translate(state: Mapping[str, Tensor], options: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
@@ -220,7 +218,7 @@ def translate(state: Mapping[str, Tensor], options: Mapping[str, Any], *, source
     Returns
     -------
     dict of str to Tensor
-        With the prefixes ``backbone.`` and ``head.``.
+        State dict of the backbone.
 
     Raises
     ------

@@ -59,7 +59,9 @@ class Entry:
 
         fields = module.card.to_dict()
         card = {name: value for name, value in fields.items() if name not in _LONG_FIELDS}
-        files = {name: File(sha256(content), len(content)) for name, content in contents.items()}
+        files = {
+            name: File(sha256(content), _acceptable(name, content)) for name, content in contents.items()
+        }
         return cls(module.card.name, check_version(module.card.version), card, files)
 
     @property
@@ -68,8 +70,10 @@ class Entry:
         return f"{self.name}@{self.version}"
 
     def path(self, file: str) -> str:
-        """Return where in the hub a file lies: never what an index says, and never twice the same path
-        for different contents."""
+        """Return where in the hub a file lies.
+
+        Never what an index says, and never one path for different contents.
+        """
         return f"modules/{self.name}/{self.version}/{self.files[CARD_FILE].sha256[:16]}/{file}"
 
     def summary(self, source: str) -> ModuleSummary:
@@ -140,8 +144,8 @@ class Index:
             }
         except (InvalidParameterError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModuleFormatError(
-                f"{source} is refused: {type(error).__name__}: {error} Do not trust this hub before its owner "
-                "has explained it."
+                f"{source} is refused: {type(error).__name__}: {error} Do not trust this hub before its "
+                "owner has explained it."
             ) from error
         return cls(entries, source=source)
 
@@ -217,10 +221,18 @@ def check_version(version: str) -> str:
         ) from error
 
 
+def _acceptable(name: str, content: bytes) -> int:
+    if len(content) > LIMITS[name]:
+        raise StoreError(
+            f"A {name} of {len(content):,} bytes is not published: readers take {LIMITS[name]:,}."
+        )
+    return len(content)
+
+
 def _entry(name: str, version: str, fields: Mapping[str, Any]) -> Entry:
     card, files = fields["card"], fields["files"]
-    if not isinstance(card, dict):
-        raise TypeError(f"The card of {name!r} is no object.")
+    if (card["name"], card["version"]) != (name, version):
+        raise ValueError(f"{name}@{version} has the card of {card['name']!r}@{card['version']!r}.")
     return Entry(name, version, card, {file: _file(file, files[file]) for file in (CARD_FILE, WEIGHTS_FILE)})
 
 
@@ -258,4 +270,6 @@ def _natural(version: str) -> list[tuple[int, int, str]]:
 def _check_case(name: str, taken: Mapping[str, Any], *, what: str) -> None:
     twin = next((other for other in taken if other.casefold() == name.casefold() and other != name), None)
     if twin:
-        raise StoreError(f"The hub has the {what} {twin!r}, which differs from {name!r} only in case; rename.")
+        raise StoreError(
+            f"The hub has the {what} {twin!r}, which differs from {name!r} only in case; rename."
+        )

@@ -20,6 +20,7 @@ CHUNK = 4 << 20
 
 _HTTP = {"http", "https"}
 _LOCAL = {"file", "local"}
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs"}
 _READ_ONLY = {*_HTTP, "zip", "tar", "libarchive", "github", "git", "data"}
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hf", "http": "http", "https": "http"}
 
@@ -128,7 +129,7 @@ class Remote:
             start += len(content)
 
     def _stream(self, relative: str, *, start: int, stop: int) -> Iterator[bytes]:
-        """Read as much as is wanted of an answer of unknown length, which `cat_file` would read to its end."""
+        """Read as much as is wanted of an answer of unknown length; `cat_file` would read it to its end."""
         headers = {"Accept-Encoding": "identity", **self.fs.kwargs.get("headers", {})}
         if start:
             headers["Range"] = f"bytes={start}-"
@@ -149,7 +150,9 @@ class Remote:
                 return
             try:
                 self.fs.pipe_file(self.path(relative), content, **conditions)
-            except FileNotFoundError:  # a file system with folders
+            except FileNotFoundError as error:
+                if self.protocol in _OBJECT_STORES:
+                    raise StoreError(f"The bucket of {self.url} is not there; make it first.") from error
                 self.fs.makedirs(self.path(relative).rpartition("/")[0], exist_ok=True)
                 self.fs.pipe_file(self.path(relative), content, **conditions)
 
@@ -184,7 +187,9 @@ class Remote:
             options = {self._protocols[-1]: options}
         with self.reporting(f"{self.url} cannot be opened"):
             try:
-                fs, root = fsspec.core.url_to_fs(self.url, skip_instance_cache=self.protocol == "zip", **options)
+                fs, root = fsspec.core.url_to_fs(
+                    self.url, skip_instance_cache=self.protocol == "zip", **options
+                )
             except FileNotFoundError as error:
                 raise StoreError(f"{self.url} is not there; check the address.") from error
         return fs, root

@@ -33,8 +33,8 @@ def normalised(url: str) -> str:
         raise InvalidParameterError(f"A hub's address is a URL such as 's3://bucket/hub'. Got {url!r}.")
     if redact(url) != url or "#" in url:
         raise InvalidParameterError(
-            f"A hub's address must not carry credentials, a query or '#'. Got {redact(url)!r} with some; give "
-            "credentials by storage_options=, or by the environment or configuration of the storage."
+            f"A hub's address must not carry credentials, a query or '#'. Got {redact(url)!r} with some; "
+            "give credentials by storage_options=, or by the environment or configuration of the storage."
         )
     url = url if url.endswith("://") else url.rstrip("/")
     return f"zip://::{url}" if url.lower().endswith(".zip") and "::" not in url else url
