@@ -18,7 +18,7 @@ DATA_HELP = (
     "a folder or pattern of CIF or POSCAR files, or bundled:alloys"
 )
 REFERENCE_HELP = (
-    "a module: store:name such as bundled:emt-eform, or the path of its directory; globs match many"
+    "a module: store:name such as bundled:emt-eform, URL#name, or the path of its directory; globs match many"
 )
 
 
@@ -193,10 +193,16 @@ def groups(text: str) -> str | list[str]:
 
 def key_value(text: str) -> tuple[str, Any]:
     """Return ``("width", 32)`` for ``width=32``: the value is JSON, or else text."""
-    key, sign, value = text.partition("=")
-    if not (key and sign):
-        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    key, value = key_text(text)
     try:
         return key, json.loads(value)
     except ValueError:
         return key, value
+
+
+def key_text(text: str) -> tuple[str, str]:
+    """Return ``("unit", "eV")`` for ``unit=eV``."""
+    key, sign, value = text.partition("=")
+    if not (key and sign):
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    return key, value

@@ -15,6 +15,7 @@ from matmosaic.cli._console import Result, console, write
 from matmosaic.cli.demo import add as add_demo
 from matmosaic.cli.evaluate import add as add_evaluate
 from matmosaic.cli.fit import add as add_fit
+from matmosaic.cli.hubs import add as add_hubs
 from matmosaic.cli.modules import add as add_modules
 from matmosaic.cli.plugins import add as add_plugins
 from matmosaic.cli.predict import add as add_predict
@@ -22,7 +23,7 @@ from matmosaic.cli.pretrain import add as add_pretrain
 from matmosaic.exceptions import DeviceMemoryError, MatmosaicError
 
 # In the order of the help.
-COMMANDS = (add_demo, add_fit, add_predict, add_evaluate, add_pretrain, add_modules, add_plugins)
+COMMANDS = (add_demo, add_fit, add_predict, add_evaluate, add_pretrain, add_modules, add_hubs, add_plugins)
 
 DESCRIPTION = "Predict properties of crystals from few labels, by reusing pre-trained graph networks."
 EPILOG = "`matmosaic demo` shows what it gains; `matmosaic COMMAND --help` explains a command."

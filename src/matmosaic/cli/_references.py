@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matmosaic import plugins
-
 if TYPE_CHECKING:
-    from matmosaic.modules import ModuleCard, PretrainedModule
+    from matmosaic.modules import PretrainedModule
 
 
 def load_all(references: Iterable[str]) -> dict[str, PretrainedModule]:
@@ -32,11 +31,11 @@ def load_all(references: Iterable[str]) -> dict[str, PretrainedModule]:
 
 
 def expand(references: Iterable[str]) -> list[str]:
-    """Return a reference per module, of globs and of directories that hold modules as well."""
+    """Return a reference per module, of globs, of directories that hold modules and of hubs as well."""
     from matmosaic.modules import DirectoryStore, list_modules
 
     found: list[str] = []
-    for reference in references:
+    for reference in map(_of_hub, references):
         path = Path(reference)
         if path.is_dir() and not (path / "card.json").exists():
             found += [str(path / name) for name in DirectoryStore(path).names()]
@@ -45,12 +44,17 @@ def expand(references: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def read_card(reference: str) -> ModuleCard:
-    """Return the card of one module without reading its weights."""
-    from matmosaic.modules import ModuleCard
+def _of_hub(reference: str) -> str:
+    """Return a glob of all modules where a hub is named: by its URL, its folder, or ``name:``."""
+    from matmosaic.modules.opening import is_url
 
-    store, colon, name = reference.partition(":")
-    if colon and store in plugins.names("stores"):
-        return plugins.load("stores", store)().card(name.partition("@")[0])
-    path = Path(reference).expanduser() / "card.json"
-    return ModuleCard.from_json(path.read_bytes(), source=str(path))
+    if is_url(reference):
+        return f"{reference.rstrip('/')}#*"
+    if is_hub(Path(reference)):
+        return f"{Path(reference).absolute().as_uri()}#*"
+    return f"{reference}*" if re.fullmatch(r"[A-Za-z][\w.-]+:", reference) else reference
+
+
+def is_hub(path: Path) -> bool:
+    """Return whether a path is that of a hub: a folder with an index."""
+    return (path / "index.json").is_file() and not (path / "card.json").exists()

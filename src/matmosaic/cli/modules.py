@@ -1,4 +1,4 @@
-"""``matmosaic modules``: list, show, import and verify pre-trained modules."""
+"""``matmosaic modules``: list, show, import, push, pull and verify pre-trained modules."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matmosaic.cli._arguments import REFERENCE_HELP, add_command
+from matmosaic.cli._arguments import REFERENCE_HELP, add_command, key_text
 from matmosaic.cli._console import Result
 from matmosaic.cli._text import quantity, table
+from matmosaic.cli._transfers import add_pull, add_push
 from matmosaic.exceptions import MatmosaicError, ModuleFormatError, StoreError, UnknownNameError
 
 if TYPE_CHECKING:
-    from matmosaic.modules import ModuleCard, PretrainedModule
+    from matmosaic.modules import PretrainedModule
+    from matmosaic.modules.summary import ModuleSummary
 
 FAILED = 1
 # Long lists of a card, of which `show` prints the length alone.
@@ -23,14 +25,16 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Describe the command and what it can do."""
     parser = subparsers.add_parser(
         "modules",
-        help="list, show, import and verify pre-trained modules",
-        description="List, show, import and verify pre-trained modules.",
+        help="list, show, import, push, pull and verify pre-trained modules",
+        description="List, show, import, push, pull and verify pre-trained modules.",
         allow_abbrev=False,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     _add_list(actions, common)
     _add_show(actions, common)
     _add_import(actions, common)
+    add_push(actions, common)
+    add_pull(actions, common)
     _add_verify(actions, common)
 
 
@@ -44,35 +48,64 @@ def _add_list(actions: Any, common: argparse.ArgumentParser) -> None:
         nargs="*",
         default=["bundled:*"],
         metavar="REF",
-        help="references, globs of them, or directories of modules (default: 'bundled:*')",
+        help="references, globs of them, directories of modules, or hubs (default: 'bundled:*')",
+    )
+    parser.add_argument(
+        "--filter",
+        dest="filters",
+        type=key_text,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="list only those whose property, unit, backbone, license, kind or base is VALUE, which may be a "
+        "glob; of several filters all must hold, of one KEY given twice either",
     )
     parser.set_defaults(run=run_list)
 
 
 def run_list(arguments: argparse.Namespace) -> Result:
     """List modules; a card that cannot be read is a line of its own."""
-    from matmosaic.cli._references import expand, read_card
+    from matmosaic.cli._references import expand
+    from matmosaic.modules.references import read_summary
+    from matmosaic.modules.summary import check_filter
 
+    for key, _ in arguments.filters:
+        check_filter(key)
     entries: list[dict[str, Any]] = []
     for reference in expand(arguments.references):
         try:
-            entries.append({"reference": reference, **_summary(read_card(reference))})
+            summary = read_summary(reference)
         except ModuleFormatError as error:
             entries.append({"reference": reference, "error": str(error)})
+            continue
+        if _passes(summary, arguments.filters):
+            entries.append({"reference": reference, **_summary(summary)})
     if not entries:
-        return Result({"modules": []}, f"No module matches {' '.join(arguments.references)}")
+        filters = "".join(f" with {key}={pattern}" for key, pattern in arguments.filters)
+        return Result({"modules": []}, f"No module matches {' '.join(arguments.references)}{filters}")
     return Result({"modules": entries}, _list_text(entries))
 
 
-def _summary(card: ModuleCard) -> dict[str, Any]:
+def _passes(summary: ModuleSummary, filters: list[tuple[str, str]]) -> bool:
+    return all(
+        any(summary.matches(key, pattern) for other, pattern in filters if other == key)
+        for key in dict.fromkeys(key for key, _ in filters)
+    )
+
+
+def _summary(summary: ModuleSummary) -> dict[str, Any]:
+    names = [name for name, _ in summary.outputs]
     return {
-        "target": card.target,
-        "unit": card.unit,
-        "backbone": card.backbone,
-        "n_train": card.n_train,
-        "mae": next((item["value"] for item in card.metrics if item["name"].lower() == "mae"), None),
-        "license_weights": card.license_weights,
-        **({"properties": [one["name"] for one in card.properties]} if card.properties else {}),
+        "version": summary.version,
+        "target": summary.target,
+        "unit": summary.unit,
+        "backbone": summary.backbone,
+        "kind": summary.kind,
+        "base": summary.base,
+        "n_train": summary.n_train,
+        "mae": summary.mae,
+        "license_weights": summary.license_weights,
+        **({"properties": names} if names != [summary.target] else {}),
     }
 
 
@@ -107,7 +140,8 @@ def _add_show(actions: Any, common: argparse.ArgumentParser) -> None:
 
 def run_show(arguments: argparse.Namespace) -> Result:
     """Show one or more cards."""
-    from matmosaic.cli._references import expand, read_card
+    from matmosaic.cli._references import expand
+    from matmosaic.modules.references import read_card
 
     references = expand([arguments.reference])
     if not references:
@@ -175,6 +209,7 @@ def run_import(arguments: argparse.Namespace) -> Result:
     """Import all files, then save all modules."""
     from matmosaic.cli._training import progress_bar
     from matmosaic.modules import DirectoryStore, importers
+    from matmosaic.modules.summary import ModuleSummary
 
     card = {name: getattr(arguments, name) for name in ("target", "unit", "license_weights")}
     modules = []
@@ -187,7 +222,11 @@ def run_import(arguments: argparse.Namespace) -> Result:
     for module in modules:
         store.save(module, overwrite=arguments.overwrite)
     rows = [
-        {"file": file, "reference": str(store.path / module.card.name), **_summary(module.card)}
+        {
+            "file": file,
+            "reference": str(store.path / module.card.name),
+            **_summary(ModuleSummary.of(module.card)),
+        }
         for file, module in zip(arguments.files, modules, strict=True)
     ]
     text = "\n".join(f"{row['file']} -> {row['reference']}" for row in rows)
@@ -225,7 +264,10 @@ def _add_verify(actions: Any, common: argparse.ArgumentParser) -> None:
         description="Recompute the checksums and golden outputs of modules; status 1 if one is damaged.",
     )
     parser.add_argument(
-        "references", nargs="+", metavar="REF", help="references, globs of them, or directories of modules"
+        "references",
+        nargs="+",
+        metavar="REF",
+        help="references, globs of them, directories of modules, or hubs",
     )
     parser.set_defaults(run=run_verify)
 

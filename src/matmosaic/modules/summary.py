@@ -99,10 +99,15 @@ class ModuleSummary:
         UnknownNameError
             If there is no such key.
         """
-        if key not in FILTERS:
-            raise UnknownNameError(suggest(key, FILTERS, what="filter"))
+        check_filter(key)
         wanted = _plain(pattern) + ("*" if key == "base" else "")
         return any(fnmatchcase(_plain(value), wanted) for value in FILTERS[key](self) if value)
+
+
+def check_filter(key: str) -> None:
+    """Raise UnknownNameError unless this is a key that :meth:`ModuleSummary.matches` takes."""
+    if key not in FILTERS:
+        raise UnknownNameError(suggest(key, FILTERS, what="filter"))
 
 
 def _mae(metrics: Iterable[Mapping[str, Any]]) -> float | None:

@@ -177,8 +177,8 @@ class Index:
         if not versions:
             raise UnknownNameError(f"{suggest(name, self.names(), what='module')} ({self.source})")
         if version is not None and version not in versions:
-            hint = suggest(version, versions, what=f"version of module {name!r}")
-            raise UnknownNameError(f"{hint} ({self.source})")
+            hint = suggest(version, versions, what="version")
+            raise UnknownNameError(f"Module {name!r}: {hint} ({self.source})")
         return self._entries[name][version or versions[-1]]
 
     def with_entry(self, entry: Entry) -> Index:
