@@ -161,6 +161,21 @@ def test_all_but_adapters_is_frozen(backbone, salts):
     assert moved == {name for name in before if name.startswith("adapters.")}
 
 
+def test_adapters_can_overfit(crystals):
+    """One feature of eight crystals takes any values, though the backbone and all that follows is fixed."""
+    adapted = insert_adapters(CGCNN(width=16, n_convolutions=2))
+    unfreeze(adapted.train(), "adapters")
+    batch = make_table(adapted, crystals).select(range(len(crystals)))
+    target = torch.randn(len(crystals))
+    optimiser = torch.optim.Adam(adapted.adapters.parameters(), lr=0.01)
+    for _ in range(300):
+        optimiser.zero_grad()
+        loss = (adapted(batch).u[:, 0] - target).square().mean()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.01 * target.var()
+
+
 @pytest.mark.parametrize("unfrozen", ["head", "adapters", "last", "all"])
 def test_cached_trunk_gives_the_same(backbone, salts, unfrozen):
     adapted = shaken(backbone)

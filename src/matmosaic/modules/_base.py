@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from weakref import WeakValueDictionary
 
@@ -94,10 +93,12 @@ def _places(
 
 def _in_store(store: ModuleStore, card: ModuleCard) -> PretrainedModule | None:
     for version in _candidates(store, card):
-        # Whoever asks for these adapters has nothing to do with a broken card beside them.
-        with contextlib.suppress(ModuleFormatError, UnknownNameError, StoreError):
-            if store.card(*version).sha256 == card.base:
-                return store.load(*version)
+        try:
+            found = store.card(*version).sha256
+        except (ModuleFormatError, UnknownNameError, StoreError):
+            continue  # Whoever asks for these adapters has nothing to do with a broken card beside them.
+        if found == card.base:
+            return store.load(*version)
     return None
 
 
