@@ -205,7 +205,8 @@ class HubStore:
         entry = self._find(name, version)
         content, _ = self._card(entry)
         contents = {CARD_FILE: content, WEIGHTS_FILE: self._content(entry, WEIGHTS_FILE)}
-        return PretrainedModule.from_files(contents, source=entry.label)
+        # Adapters may need another module of this hub.
+        return PretrainedModule.from_files(contents, source=entry.label, siblings=self)
 
     def _card(self, entry: Entry) -> tuple[bytes, ModuleCard]:
         content = self._content(entry, CARD_FILE)
