@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from matmosaic.backbones import MLP
-from matmosaic.modules import ModuleCard, PretrainedModule
 from matmosaic_chgnet.backbone import CHGNet, graph_settings
 from matmosaic_chgnet.published import WEIGHT_SETS, read_weights
 from matmosaic_chgnet.store import CARDS, module_weights
+
+from matmosaic.backbones import MLP
+from matmosaic.modules import ModuleCard, PretrainedModule
 
 PAPER = "Deng et al., Nat. Mach. Intell. 5, 1031 (2023), DOI 10.1038/s42256-023-00716-3"
 TRANSFER_PAPER = (

@@ -22,8 +22,8 @@ The batch a backbone starts from holds ``z`` (atomic numbers), ``edge_index`` (n
 that weighs its sums and means by them says so with ``supports_weights = True`` and then gets
 compressed graphs; any other gets every atom and bond, and must ask for ``ties="reference"``.
 With ``angles=True`` in its graph settings, there also are ``angle_index`` (bond that sends, bond that
-receives), ``cosine`` and the multiplicity ``angle_weight``. Bonds are sorted by their centre, angles by the
-bond that receives.
+receives), ``cosine`` and the multiplicity ``angle_weight``; with ``undirected=True`` also ``reverse``, the
+same bond in the opposite direction. Bonds are sorted by their centre, angles by the bond that receives.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class GraphSettings:
         limit = self.angle_cutoff
         if limit is not None and not (_is_finite(limit) and limit > 0 and self.ties == "whole"):
             raise InvalidParameterError(
-                "'angle_cutoff' must be a positive distance in Å, with angles=True and ties='whole', or None. "
+                "'angle_cutoff' must be None or a positive distance in Å, with angles=True and ties='whole'. "
                 f"Got {limit!r} with angles={self.angles} and ties={self.ties!r}."
             )
         if self.undirected and limit is None:

@@ -59,8 +59,9 @@ class GraphTable:
         ``z`` atomic numbers (n_atoms,), ``atom_weight`` (n_atoms,), ``edge_index`` (2, n_bonds)
         counted within each structure, ``distance`` in Å (n_bonds,), ``bond_weight`` (n_bonds,);
         with angles ``angle_index`` (2, n_angles), ``cosine`` and ``angle_weight`` (n_angles,), or, if
-        the graphs are not compressed and all bonds make angles, ``vector`` in Å (n_bonds, 3), of which each
-        batch derives them; in undirected graphs ``reverse`` (n_bonds,); features ``x``, ``edge_attr`` and ``u`` once a trunk has been run.
+        the graphs are not compressed and all bonds make angles, ``vector`` in Å (n_bonds, 3), of which
+        each batch derives them; in undirected graphs ``reverse`` (n_bonds,); features ``x``,
+        ``edge_attr`` and ``u`` once a trunk has been run.
     settings : GraphSettings
         How the graphs were built.
     compressed : bool

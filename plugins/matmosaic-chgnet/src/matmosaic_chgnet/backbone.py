@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from matmosaic.backbones import Backbone, drop, replace, weighted_mean
-from matmosaic.exceptions import InvalidParameterError, UnknownNameError, suggest
-from matmosaic.graphs import GraphSettings
 from torch import Tensor, nn
 from torch.nn.functional import silu
 from torch_geometric.data import Data
 
+from matmosaic.backbones import Backbone, drop, replace, weighted_mean
+from matmosaic.exceptions import InvalidParameterError, UnknownNameError, suggest
+from matmosaic.graphs import GraphSettings
 from matmosaic_chgnet.layers import (
     AngleUpdate,
     AtomConvolution,
@@ -76,7 +76,7 @@ class CHGNet(Backbone):
     n_angular : int, default=31
         Fourier functions that expand angles, an odd number.
     n_blocks : int, default=4
-        Number of blocks, at least 2.
+        Number of blocks, at least 3.
     envelope_power : int, default=8
         How late messages fade out, as in :class:`~matmosaic_chgnet.layers.BesselBasis`.
     normalise : bool, default=True
@@ -175,7 +175,7 @@ class CHGNet(Backbone):
         return {name: getattr(self, name) for name in names}
 
     def _check(self) -> None:
-        least = {"width": 1, "n_radial": 1, "n_angular": 3, "n_blocks": 2, "envelope_power": 1, "n_hidden": 1}
+        least = {"width": 1, "n_radial": 1, "n_angular": 3, "n_blocks": 3, "envelope_power": 1, "n_hidden": 1}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise InvalidParameterError(

@@ -22,7 +22,7 @@ SHRINK = 1.0 - 1e-6
 
 
 class BesselBasis(nn.Module):
-    r"""Expand distances in :math:`\sqrt{2/c} \sin(\omega_k d/c)/d`, times a polynomial that ends at the cutoff.
+    r"""Expand distances in :math:`\sqrt{2/c} \sin(\omega_k d/c)/d`, times a polynomial that fades out.
 
     Parameters
     ----------

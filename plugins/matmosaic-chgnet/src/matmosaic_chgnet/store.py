@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from matmosaic.exceptions import StoreError, UnknownNameError, suggest
 from matmosaic.modules import ModuleCard, PretrainedModule, check_module_name
-
 from matmosaic_chgnet.published import WEIGHT_SETS, read_weights
 
 if TYPE_CHECKING:
