@@ -11,13 +11,14 @@ from matmosaic._version import __version__
 
 if TYPE_CHECKING:
     from matmosaic.datasets import read_structures
-    from matmosaic.estimators import MoERegressor, MPTRegressor, TransferRegressor
+    from matmosaic.estimators import ComposedRegressor, MoERegressor, MPTRegressor, TransferRegressor
     from matmosaic.featurizers import ModuleFeaturizer
     from matmosaic.graphs import GraphSettings, GraphTable
     from matmosaic.modules import ModuleCard, PretrainedModule, list_modules, load_module
     from matmosaic.structures import as_structures, structure_hash, to_object_array
 
 __all__ = [
+    "ComposedRegressor",
     "GraphSettings",
     "GraphTable",
     "MPTRegressor",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ComposedRegressor": "estimators",
     "GraphSettings": "graphs",
     "GraphTable": "graphs",
     "MPTRegressor": "estimators",

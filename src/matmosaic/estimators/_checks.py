@@ -46,6 +46,8 @@ CHOICES = {
     "aggregation": ("add", "concat", "ensemble"),
     "gate_init": ("proxy", "warmup", "uniform"),
     "guard": ("none", "report", "fallback"),
+    "weighting": ("optimised", "selected-average", "all-average", "random"),
+    "combine": ("parameters", "features"),
 }
 
 
@@ -89,6 +91,12 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "guard": _one_of("guard"),
     "guard_scratch": (_is_bool, "True or False"),
     "trunk_memory": (lambda value: _is_int(value, 0), "a number of bytes, an int >= 0"),
+    "weighting": _one_of("weighting"),
+    "combine": _one_of("combine"),
+    "max_modules": (lambda value: value is None or _is_int(value, 1), "an int >= 1, or None for any number"),
+    "min_weight": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+    "n_neighbors": (lambda value: _is_int(value, 1), "an int >= 1"),
+    "temperature": (_is_rate, "a finite number > 0"),
     "max_epochs": (lambda value: _is_int(value, 0), "an int >= 0"),
     "patience": (lambda value: value is None or _is_int(value, 1), "an int >= 1, or None"),
     "batch_size": (lambda value: _is_int(value, 1), "an int >= 1"),

@@ -8,6 +8,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from matmosaic.backbones import Backbone
 from matmosaic.exceptions import InvalidParameterError
@@ -55,6 +56,30 @@ def expert_names(cards: Sequence[ModuleCard]) -> list[str]:
     """Return a name for each module, with the start of its checksum where names are equal."""
     counts = Counter(card.name for card in cards)
     return [card.name if counts[card.name] == 1 else f"{card.name}@{str(card.sha256)[:8]}" for card in cards]
+
+
+def table_of_modules(
+    names: Sequence[str], cards: Sequence[ModuleCard], **columns: Sequence[Any] | np.ndarray
+) -> pd.DataFrame:
+    """Return a row for each module, in descending order of the first of these columns.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Index of the table.
+    cards : sequence of ModuleCard
+        Of the modules, for the columns ``target``, ``unit``, ``dataset`` and ``license_weights``.
+    **columns
+        What was learnt of each module.
+    """
+    told = {
+        "target": [card.target for card in cards],
+        "unit": [card.unit for card in cards],
+        "dataset": [card.dataset["name"] for card in cards],
+        "license_weights": [card.license_weights for card in cards],
+    }
+    table = pd.DataFrame({**columns, **told}, index=pd.Index(names, name="module"))
+    return table.sort_values(next(iter(columns)), ascending=False, kind="stable")
 
 
 def check_n_active(n_active: int | None, names: Sequence[str]) -> None:

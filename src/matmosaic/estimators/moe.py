@@ -15,7 +15,13 @@ from torch import Tensor
 
 from matmosaic.backbones import Backbone, unfreeze
 from matmosaic.backbones.freezing import Unfrozen
-from matmosaic.estimators._experts import check_n_active, check_widths, expert_names, resolve_experts
+from matmosaic.estimators._experts import (
+    check_n_active,
+    check_widths,
+    expert_names,
+    resolve_experts,
+    table_of_modules,
+)
 from matmosaic.estimators._gating import best, check_warm_up, given_scores, proxy_scores
 from matmosaic.estimators._guard import MIXTURE, Guard, train_scratch
 from matmosaic.estimators._mixture_files import SavedMixture, mixture_files
@@ -219,17 +225,8 @@ class MoERegressor(SavableRegressor):
             ``active``, and ``target``, ``unit``, ``dataset`` and ``license_weights`` of its card.
         """
         check_is_fitted(self, "net_")
-        cards = self.module_cards_
-        columns = {
-            "gate_score": self.gate_scores_,
-            "active": self.gate_scores_ > 0,
-            "target": [card.target for card in cards],
-            "unit": [card.unit for card in cards],
-            "dataset": [card.dataset["name"] for card in cards],
-            "license_weights": [card.license_weights for card in cards],
-        }
-        index = pd.Index(self.module_names_, name="module")
-        return pd.DataFrame(columns, index=index).sort_values("gate_score", ascending=False, kind="stable")
+        scores = self.gate_scores_
+        return table_of_modules(self.module_names_, self.module_cards_, gate_score=scores, active=scores > 0)
 
     def _model(self) -> MixtureModel:
         modules = resolve_experts(self.modules)

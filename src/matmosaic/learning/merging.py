@@ -193,10 +193,10 @@ def _card(cards: Sequence[ModuleCard], shares: Sequence[float], names: Sequence[
 def reestimate_statistics(backbone: Backbone, rows: TableDataset, *, batch_size: int) -> bool:
     """Replace the running statistics of batch normalisation by those of some structures.
 
-    Averaged parameters give other activations than any of the networks that they come from, and the means of
-    those networks' statistics do not fit them. In one pass, each layer's statistics become the
-    means, over batches as equal as can be, of those of the batch, whatever momentum the layer has. If all rows
-    fit into one batch, they are those of all rows.
+    Averaged parameters give other activations than any of the networks that they come from, and the means
+    of those networks' statistics do not fit them. In one pass, each layer's statistics become the means of
+    those of the batches, whatever momentum the layer has; batches are as equal as can be. If all rows fit
+    into one batch, the statistics are those of all rows.
 
     Parameters
     ----------
@@ -205,7 +205,8 @@ def reestimate_statistics(backbone: Backbone, rows: TableDataset, *, batch_size:
     rows : TableDataset
         Of graphs that no trunk was run on; each counts once.
     batch_size : int
-        The most structures in a batch. Batches take every n-th row, so that the order of the rows matters little.
+        The most structures in a batch. Batches take every n-th row, so that the order of the rows matters
+        little.
 
     Returns
     -------
