@@ -5,13 +5,17 @@ from matmosaic.modules.directory_store import DirectoryStore
 from matmosaic.modules.module import PretrainedModule
 from matmosaic.modules.names import check_module_name
 from matmosaic.modules.references import list_modules, load_module, resolve
-from matmosaic.modules.store import ModuleStore, WritableModuleStore
+from matmosaic.modules.store import ModuleStore, StoreOpener, VersionedModuleStore, WritableModuleStore
+from matmosaic.modules.summary import ModuleSummary
 
 __all__ = [
     "DirectoryStore",
     "ModuleCard",
     "ModuleStore",
+    "ModuleSummary",
     "PretrainedModule",
+    "StoreOpener",
+    "VersionedModuleStore",
     "WritableModuleStore",
     "check_module_name",
     "list_modules",

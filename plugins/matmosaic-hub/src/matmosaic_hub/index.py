@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -55,13 +56,9 @@ class Entry:
     @classmethod
     def of(cls, module: PretrainedModule, contents: Mapping[str, bytes]) -> Entry:
         """Return the entry of a module whose files have these contents."""
-        from matmosaic.modules._weights import sha256
-
         fields = module.card.to_dict()
         card = {name: value for name, value in fields.items() if name not in _LONG_FIELDS}
-        files = {
-            name: File(sha256(content), _acceptable(name, content)) for name, content in contents.items()
-        }
+        files = {name: _described(name, content) for name, content in contents.items()}
         return cls(module.card.name, check_version(module.card.version), card, files)
 
     @property
@@ -221,12 +218,12 @@ def check_version(version: str) -> str:
         ) from error
 
 
-def _acceptable(name: str, content: bytes) -> int:
+def _described(name: str, content: bytes) -> File:
     if len(content) > LIMITS[name]:
         raise StoreError(
             f"A {name} of {len(content):,} bytes is not published: readers take {LIMITS[name]:,}."
         )
-    return len(content)
+    return File(hashlib.sha256(content).hexdigest(), len(content))
 
 
 def _entry(name: str, version: str, fields: Mapping[str, Any]) -> Entry:

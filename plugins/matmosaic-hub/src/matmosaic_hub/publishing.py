@@ -138,11 +138,11 @@ def _update_with_lock_object(remote: Remote, change: Change) -> Index:
     owner = _lock(remote)
     try:
         after = _replace(remote, change)
-        found = read_index(remote)
+        found = read_index(remote) or Index({}, source=after.source)
     finally:
         if _owner(remote) == owner:
             remote.delete(LOCK_OBJECT)
-    if found is None or found.to_bytes() != after.to_bytes():
+    if found.to_bytes() != after.to_bytes():
         raise StoreError(
             f"{remote.url} was changed by another process at the same moment; publish again, and let one "
             f"process at a time publish by {remote.protocol!r}."
