@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import pytest
 
@@ -42,6 +43,17 @@ def test_module_is_trained_further(pretrain, tmp_path, store):
     assert card.base == load_module(store / "first").card.sha256
     assert (document["start"], document["sha256"]) == (str(store / "first"), card.sha256)
     assert document["module"] == str(tmp_path / "store" / "mine")
+
+
+@pytest.mark.filterwarnings("default")
+def test_module_of_adapters(pretrain, tmp_path, store):
+    shutil.copytree(store / "first", tmp_path / "store" / "first")
+    document = pretrain("--start", store / "first", "--kind", "adapter", "--json").document
+    assert document["kind"] == "adapter"
+    mine = load_module(tmp_path / "store" / "mine")
+    assert mine.card.kind == "adapter"
+    assert mine.base == load_module(store / "first")
+    assert not [name for name in mine.weights if name.startswith("backbone.base.")]
 
 
 # --- several properties ------------------------------------------------------------------------------
@@ -140,6 +152,8 @@ def test_unknown_property_of_the_alloys_is_named(run, tmp_path):
         (["--backbone-option", "widh=8"], "Did you mean 'width'?"),
         (["--backbone-option", "width"], "expected KEY=VALUE, got 'width'"),
         (["--start", "bundled:emt-volume", "--backbone", "cgcnn"], "--start brings its own network"),
+        (["--kind", "adapter"], "--kind adapter trains adapters of a module; name it with --start"),
+        (["--kind", "adapters"], "invalid choice: 'adapters'"),
         (["--name", "../up"], "'../up' cannot name a module"),
     ],
 )
