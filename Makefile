@@ -10,6 +10,9 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 WORKERS ?= 2
 
+# Plugins are distributions of their own; tests and checks run on all of them.
+PLUGINS := $(wildcard plugins/*)
+
 ifeq ($(OS),Windows_NT)
 BIN := .venv/Scripts
 else
@@ -68,6 +71,6 @@ clean:
 	$(PIP) -e .
 	$(BIN)/python -c "import pathlib; pathlib.Path('$@').touch()"
 
-.venv/dev.stamp: .venv/core.stamp
-	$(PIP) -e ".[dev]"
+.venv/dev.stamp: .venv/core.stamp $(PLUGINS:=/pyproject.toml)
+	$(PIP) -e ".[dev]" $(foreach plugin,$(PLUGINS),-e "$(plugin)[test]")
 	$(BIN)/python -c "import pathlib; pathlib.Path('$@').touch()"
