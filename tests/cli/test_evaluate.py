@@ -99,12 +99,29 @@ def test_dropped_rows_leave_the_splits(evaluate, splits, gappy):
     assert outcome.document["dropped_rows"] == [3, 5]
 
 
-@pytest.mark.parametrize("name", ["mpt", "composed"])
-def test_methods_that_do_not_exist_yet(evaluate, name):
-    outcome = evaluate("--estimators", f"scratch,{name}")
+def test_methods_that_do_not_exist_yet(evaluate):
+    outcome = evaluate("--estimators", "scratch,mpt")
     assert outcome.status == 2
-    assert f"Unknown method {name!r}." in outcome.err
-    assert "Valid: 'constant', 'moe', 'ridge', 'scratch', 'transfer'." in outcome.err
+    assert "Unknown method 'mpt'." in outcome.err
+    assert "Valid: 'composed', 'constant', 'moe', 'ridge', 'scratch', 'transfer'." in outcome.err
+
+
+def test_weights_of_a_composition(evaluate, store):
+    modules = ["--module", store / "first", "bundled:emt-volume", "--combine", "features", "--n-active", 1]
+    outcome = evaluate("--cv", 2, "--estimators", "composed,transfer", *modules)
+    assert "Weights of composed, mean of the splits:" in outcome.out
+    document = evaluate("--cv", 2, "--estimators", "composed,transfer", *modules, "--json").document
+    (row,) = [row for row in document["rows"] if row["method"] == "composed"]
+    for fold in row["folds"]:
+        assert sorted(fold["weights"].values()) == [0, 1]
+        assert "gate_scores" not in fold
+
+
+def test_modules_of_two_bases_are_refused_before_training(evaluate, store, monkeypatch):
+    monkeypatch.setattr("matmosaic.cli._scoring._score", None)
+    outcome = evaluate("--estimators", "constant,composed", "--module", store / "first", "bundled:emt-volume")
+    assert outcome.status == 2
+    assert "the parameters of these modules cannot be averaged, as they differ" in outcome.err
 
 
 def test_modules_of_different_widths_are_refused_before_training(evaluate, store, monkeypatch):
@@ -185,7 +202,7 @@ def test_too_many_active_modules_are_refused_before_anything_is_fitted(evaluate,
 def test_settings_of_a_mixture_without_one(evaluate):
     outcome = evaluate("--estimators", "scratch,ridge", "--guard", "fallback")
     assert outcome.status == 2
-    assert "and --guard are for mixtures of modules: moe. Got scratch, ridge" in outcome.err
+    assert "is for mixtures of modules: moe. Got scratch, ridge" in outcome.err
 
 
 def test_unknown_module(evaluate):

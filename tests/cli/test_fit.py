@@ -8,7 +8,7 @@ import pytest
 from matmosaic import list_modules, load_module
 from matmosaic.cli._methods import METHODS, Settings
 from matmosaic.datasets import load_alloys
-from matmosaic.estimators import MoERegressor, TransferRegressor
+from matmosaic.estimators import ComposedRegressor, MoERegressor, TransferRegressor
 from matmosaic.estimators.persistence import SavableRegressor, load_estimator
 
 TARGET = "shear_modulus"
@@ -67,16 +67,16 @@ def test_without_module_trains_from_scratch(fit, tmp_path):
     assert load_estimator(tmp_path / "model").module is None
 
 
-@pytest.mark.parametrize("estimator", [TransferRegressor, MoERegressor])
+@pytest.mark.parametrize("estimator", [TransferRegressor, MoERegressor, ComposedRegressor])
 def test_usual_length_of_training_is_that_of_the_estimator(estimator, run):
     usual = inspect.signature(estimator).parameters["max_epochs"].default
-    name = {TransferRegressor: "transfer", MoERegressor: "moe"}[estimator]
+    name = {TransferRegressor: "transfer", MoERegressor: "moe", ComposedRegressor: "composed"}[estimator]
     settings = Settings(epochs=None, seed=0, device="cpu")
     assert METHODS[name].build(None, settings).max_epochs == usual
     for command in ("fit", "evaluate"):
         text = " ".join(run(command, "--help").out.split())
-        assert "as in Python, 300 for scratch and transfer, 100 for moe" in text
-        assert re.search(rf"{usual} for [a-z ]*{name}", text)
+        assert "as in Python, 300 for scratch, transfer and composed, 100 for moe" in text
+        assert re.search(rf"{usual} for [a-z, ]*{name}", text)
 
 
 def test_fit_without_epochs_trains_as_long_as_in_python(run, data, tmp_path, monkeypatch):
@@ -170,6 +170,30 @@ def test_layer_groups_are_unfrozen(fit, tmp_path):
     assert load_estimator(tmp_path / "model").unfrozen == ["conv_1", "last"]
 
 
+def test_weights_of_a_composition(fit, data, several, run, tmp_path):
+    start = ["--start", several, "--store", tmp_path / "hub", "--epochs", 1, "--unit", "GPa"]
+    for seed in (1, 2):
+        card = ["--name", f"m{seed}", "--seed", seed]
+        assert run("pretrain", data, "--target", TARGET, *start, *card).status == 0
+    composed = [
+        "--estimator",
+        "composed",
+        "--modules",
+        several,
+        tmp_path / "hub" / "m1",
+        tmp_path / "hub" / "m2",
+    ]
+    document = fit(*composed, "--json").document
+    assert set(document["weights"]) == set(document["proxy_errors"]) == {"two", "m1", "m2"}
+    assert sum(document["weights"].values()) == pytest.approx(1)
+    assert document["proxy_error"] <= min(document["proxy_errors"].values())
+    assert document["license_weights"] is None
+    outcome = fit(*composed, "--overwrite")
+    assert "proxy error" in outcome.out
+    assert "mean of the labels" in outcome.out
+    assert load_estimator(tmp_path / "model").composed_card_.name == "composed"
+
+
 @pytest.mark.parametrize("target", ["mass", "size"])
 def test_head_of_the_named_property_is_inherited(target, fit, wide, several, tmp_path):
     outcome = fit(
@@ -204,7 +228,7 @@ def test_unit_of_embedded_data_is_known(fit):
     ("options", "message"),
     [
         (["--estimator", "transfr"], "Unknown estimator 'transfr'. Did you mean 'transfer'?"),
-        (["--estimator", "ridge"], "Unknown estimator 'ridge'. Valid: 'moe', 'scratch', 'transfer'."),
+        (["--estimator", "ridge"], "Unknown estimator 'ridge'. Valid: 'composed', 'moe'"),
         (["--estimator", "transfer"], "--estimator transfer starts from one module, named with --module."),
         (["--estimator", "scratch", "--module", "bundled:emt-volume"], "starts from no module"),
         (["--estimator", "transfer", "--modules", "a", "b"], "starts from one module"),
@@ -215,10 +239,16 @@ def test_unit_of_embedded_data_is_known(fit):
         (["--estimator", "moe"], "--estimator moe starts from modules, each named with --module."),
         (
             ["--module", "bundled:emt-volume", "--n-active", 2],
-            "are for mixtures of modules: moe. Got transfer",
+            "--n-active is for mixtures of modules: moe, composed. Got transfer",
         ),
-        (["--guard", "report"], "are for mixtures of modules: moe. Got scratch"),
-        (["--width", 8], "are for mixtures of modules: moe. Got scratch"),
+        (["--guard", "report"], "--guard is for mixtures of modules: moe. Got scratch"),
+        (["--width", 8], "--width is for mixtures of modules: moe. Got scratch"),
+        (["--combine", "features"], "--combine is for mixtures of modules: composed. Got scratch"),
+        (["--estimator", "composed"], "--estimator composed starts from modules, each named with --module."),
+        (
+            ["--estimator", "composed", "--modules", "bundled:*", "--guard", "report"],
+            "--guard is for mixtures of modules: moe. Got composed",
+        ),
         (
             ["--module", "bundled:*", "--aggregation", "concat", "--width", 8],
             "--width is for --aggregation add",
@@ -318,7 +348,7 @@ def test_same_seed_same_model(fit, data, tmp_path):
 
 def test_every_method_that_trains_a_network_can_be_saved():
     networks = [method for method in METHODS.values() if method.trains_network]
-    assert {method.name for method in networks} == {"scratch", "transfer", "moe"}
+    assert {method.name for method in networks} == {"scratch", "transfer", "moe", "composed"}
     for method in networks:
         estimator = method.build(None, Settings(epochs=1, seed=0, device="cpu"))
         assert isinstance(estimator, SavableRegressor)

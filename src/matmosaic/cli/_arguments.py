@@ -13,6 +13,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 HEADS = ("new", "inherit")
 GUARDS = ("none", "report", "fallback")
 AGGREGATIONS = ("add", "concat", "ensemble")
+COMBINATIONS = ("parameters", "features")
 DATA_HELP = (
     "a matminer table (.json), JSON lines, extended XYZ, parquet, a folder of CIFs with id_prop.csv, "
     "a folder or pattern of CIF or POSCAR files, or bundled:alloys"
@@ -68,7 +69,7 @@ def add_own_epochs(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         type=count,
         metavar="N",
-        help="of training (default: as in Python, 300 for scratch and transfer, 100 for moe)",
+        help="of training (default: as in Python, 300 for scratch, transfer and composed, 100 for moe)",
     )
 
 
@@ -112,6 +113,13 @@ def add_mixture(parser: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="N",
         help="map the features of each module to this width, to add those of different widths",
+    )
+    parser.add_argument(
+        "--combine",
+        choices=COMBINATIONS,
+        default="parameters",
+        help="what composed averages: parameters, for modules of one base and architecture, or features, "
+        "for any (default: parameters)",
     )
     parser.add_argument(
         "--guard",

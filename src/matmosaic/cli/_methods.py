@@ -11,8 +11,10 @@ from matmosaic.exceptions import InvalidParameterError, UnknownNameError, sugges
 if TYPE_CHECKING:
     from matmosaic.modules import PretrainedModule
 
-#: Settings that only mixtures have, named as the parameters of MoERegressor.
-OF_MIXTURES = ("n_active", "aggregation", "width", "guard")
+#: Settings that only MoERegressor has, named as its parameters.
+OF_MOE = ("n_active", "aggregation", "width", "guard")
+#: Those of ComposedRegressor, of which the first is its max_modules.
+OF_COMPOSED = ("n_active", "combine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ class Settings:
     """How a mixture joins the features of its modules."""
     width: int | None = None
     """Width that a mixture maps the features of each module to; None for no map."""
+    combine: Literal["parameters", "features"] = "parameters"
+    """What a composition averages."""
     callbacks: Sequence[Any] = ()
     """For the net, such as a progress bar."""
 
@@ -50,9 +54,9 @@ class Settings:
         }
         return shared if self.epochs is None else shared | {"max_epochs": self.epochs}
 
-    def of_mixture(self) -> dict[str, Any]:
-        """Return the parameters that only mixtures have."""
-        return {name: getattr(self, name) for name in OF_MIXTURES}
+    def of_moe(self) -> dict[str, Any]:
+        """Return the parameters that only MoERegressor has."""
+        return {name: getattr(self, name) for name in OF_MOE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,8 @@ class Method:
     """Makes an estimator of None, a module or reference, or a list of these."""
     trains_network: bool = True
     """Whether the estimator takes a validation set and can be saved."""
+    heeds: tuple[str, ...] = ()
+    """Settings that it has beside those of all networks."""
 
 
 def _constant(module: None, settings: Settings) -> Any:
@@ -95,7 +101,14 @@ def _transfer(module: Any, settings: Settings) -> Any:
 def _moe(modules: list[Any], settings: Settings) -> Any:
     from matmosaic.estimators import MoERegressor
 
-    return MoERegressor(modules, **settings.of_mixture(), **settings.of_network())
+    return MoERegressor(modules, **settings.of_moe(), **settings.of_network())
+
+
+def _composed(modules: list[Any], settings: Settings) -> Any:
+    from matmosaic.estimators import ComposedRegressor
+
+    own: dict[str, Any] = {"max_modules": settings.n_active, "combine": settings.combine}
+    return ComposedRegressor(modules, **own, **settings.of_network())
 
 
 METHODS = {
@@ -105,7 +118,8 @@ METHODS = {
         Method(name="scratch", modules="none", build=_transfer),
         Method(name="ridge", modules="each", build=_ridge, trains_network=False),
         Method(name="transfer", modules="each", build=_transfer),
-        Method(name="moe", modules="all", build=_moe),
+        Method(name="moe", modules="all", build=_moe, heeds=OF_MOE),
+        Method(name="composed", modules="all", build=_composed, heeds=OF_COMPOSED),
     )
 }
 
@@ -182,16 +196,16 @@ def _check_head(method: Method, settings: Settings) -> None:
 
 
 def check_mixture_settings(methods: Iterable[Method], settings: Settings) -> None:
-    """Raise InvalidParameterError if settings of a mixture were made, but no method is one or heeds them."""
-    made = any(value != getattr(Settings, name) for name, value in settings.of_mixture().items())
+    """Raise InvalidParameterError if settings of a mixture were made that no method heeds."""
     methods = list(methods)
-    if made and not any(method.modules == "all" for method in methods):
-        mixtures = [name for name, method in METHODS.items() if method.modules == "all"]
-        raise InvalidParameterError(
-            "--n-active, --aggregation, --width and --guard are for mixtures of modules: "
-            f"{', '.join(mixtures)}. Got {', '.join(method.name for method in methods)}; leave them out, or "
-            "ask for a mixture."
-        )
+    for setting in dict.fromkeys(OF_MOE + OF_COMPOSED):
+        made = getattr(settings, setting) != getattr(Settings, setting)
+        if made and not any(setting in method.heeds for method in methods):
+            heeding = [name for name, method in METHODS.items() if setting in method.heeds]
+            raise InvalidParameterError(
+                f"--{setting.replace('_', '-')} is for mixtures of modules: {', '.join(heeding)}. Got "
+                f"{', '.join(method.name for method in methods)}; leave it out, or ask for a mixture."
+            )
     if settings.width is not None and settings.aggregation != "add":
         raise InvalidParameterError(
             f"--width is for --aggregation add. Got --aggregation {settings.aggregation}, which takes "
@@ -229,18 +243,21 @@ def candidates(methods: Iterable[Method], modules: Mapping[str, PretrainedModule
 
 
 def check_mixtures(candidates: Iterable[Candidate], settings: Settings) -> None:
-    """Raise InvalidParameterError if a mixture keeps more modules than it is given, or adds unlike ones."""
+    """Raise an error if a mixture keeps more modules than it is given, or adds or averages unlike ones."""
     from matmosaic.estimators._experts import check_widths
+    from matmosaic.learning.merging import check_mergeable
 
     for candidate in candidates:
         if candidate.method.modules != "all":
             continue
-        if settings.aggregation == "add" and settings.width is None:
-            names = [module.card.name for module in candidate.given]
+        names, heeds = [module.card.name for module in candidate.given], candidate.method.heeds
+        if "aggregation" in heeds and settings.aggregation == "add" and settings.width is None:
             check_widths(names, [module.build_backbone() for module in candidate.given])
+        if "combine" in heeds and settings.combine == "parameters":
+            check_mergeable(candidate.given, names)
         if settings.n_active is not None and settings.n_active > len(candidate.given):
             raise InvalidParameterError(
                 f"--n-active must be at most the number of modules, {len(candidate.given)}: "
-                f"{', '.join(module.card.name for module in candidate.given)}. Got {settings.n_active}; "
+                f"{', '.join(names)}. Got {settings.n_active}; "
                 "leave it out to keep all."
             )

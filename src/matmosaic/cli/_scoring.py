@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from matmosaic.cli._methods import Candidate, Settings
-from matmosaic.cli._mixture import gate_scores
+from matmosaic.cli._mixture import composed_weights, gate_scores
 from matmosaic.cli._training import progress_bar, stopping_at_interrupt
 
 logger = logging.getLogger(__name__)
@@ -40,9 +40,11 @@ class Score(NamedTuple):
     fit_seconds: float
     """Time that fitting took."""
     gate_scores: dict[str, float] | None
-    """Of each module, if a mixture was fitted."""
+    """Of each module, if a mixture with a gate was fitted."""
     answer: str | None
     """What predicted, if a mixture was fitted: the mixture, or what its guard fell back to."""
+    weights: dict[str, float] | None = None
+    """Of each module, if modules were composed."""
 
 
 class Scored(NamedTuple):
@@ -59,8 +61,9 @@ class Scored(NamedTuple):
 
     @property
     def gates(self) -> list[dict[str, float]]:
-        """The gate scores of each split; none if this is no mixture."""
-        return [score.gate_scores for score in self.scores if score.gate_scores is not None]
+        """The gate scores or weights of the modules in each split; none if there is one module or none."""
+        every = (score.gate_scores or score.weights for score in self.scores)
+        return [weights for weights in every if weights]
 
     @property
     def answers(self) -> list[str]:
@@ -139,6 +142,7 @@ def _score(
         fit_seconds=seconds,
         gate_scores=gate_scores(estimator),
         answer=getattr(estimator, "answer_", None),
+        weights=composed_weights(estimator),
     )
 
 

@@ -87,6 +87,7 @@ def run(arguments: argparse.Namespace) -> Result:
         guard=arguments.guard,
         aggregation=arguments.aggregation,
         width=arguments.width,
+        combine=arguments.combine,
     )
     check_mixture_settings(methods, settings)
     needed = any(method.modules != "none" for method in methods)
@@ -128,7 +129,7 @@ def _row(one: Scored) -> dict[str, Any]:
 
 
 def _fold(score: Score) -> dict[str, Any]:
-    """Return the errors of one split and, of a mixture, the gate and what predicted."""
+    """Return the errors of one split and, of a mixture, the weights of its modules and what predicted."""
     return {name: value for name, value in score._asdict().items() if value is not None}
 
 

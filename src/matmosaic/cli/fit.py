@@ -34,8 +34,8 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--estimator",
         metavar="NAME",
-        help="scratch, transfer or moe, a mixture of modules (default: scratch without --module, transfer "
-        "with one, moe with several)",
+        help="scratch, transfer, moe, a mixture of modules, or composed, their mean (default: scratch "
+        "without --module, transfer with one, moe with several)",
     )
     parser.add_argument(
         "--module",
@@ -108,6 +108,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         guard=arguments.guard,
         aggregation=arguments.aggregation,
         width=arguments.width,
+        combine=arguments.combine,
         callbacks=[EpochProgress(arguments.progress, unit_of(arguments))],
     )
 
@@ -164,5 +165,6 @@ def _text(document: dict[str, Any]) -> str:
 
     model = document["model"]
     saved = f"Saved {model}; use it with:\n  matmosaic predict {model} DATA -o FILE.csv"
-    mixture = f"\n\n{text_of_mixture(document)}\n\n" if "gate_scores" in document else "\n"
+    told = text_of_mixture(document)
+    mixture = f"\n\n{told}\n\n" if told else "\n"
     return f"{text_of_fit(document)}{mixture}{saved}"
