@@ -245,11 +245,11 @@ def _plain(value: Any) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"fields given twice: {repeated}")
-    return dict(pairs)
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"fields given twice: {sorted({name for name in names if names.count(name) > 1})}")
+    return values
 
 
 def _refuse_constant(name: str) -> NoReturn:

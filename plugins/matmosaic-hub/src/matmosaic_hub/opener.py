@@ -55,7 +55,9 @@ class HubOpener:
         """
         url, options = (location, {}) if is_url(location) else _configured(location)
         key = f"{url} {sorted(options.items())}"
-        return _stores.setdefault(key, HubStore(url, storage_options=options))
+        if key not in _stores:
+            _stores[key] = HubStore(url, storage_options=options)
+        return _stores[key]
 
     def add(self, name: str, url: str, options: Mapping[str, Any]) -> str:
         """Keep a URL under a name, as :func:`matmosaic_hub.config.add_hub` does; return the file's path."""
