@@ -68,5 +68,10 @@ def test_python_of_the_page_on_fine_tuning_runs_as_pasted(
     assert "'three_body'" in capsys.readouterr().out
 
 
+def test_python_of_the_page_on_adapters_runs_as_pasted(paste: Callable[[str], Path]) -> None:
+    folder = paste("docs/adapters.md")
+    assert (folder / "my-modules" / "vacancy" / "card.json").exists()
+
+
 def test_python_of_the_page_on_several_properties_runs_as_pasted(paste: Callable[[str], Path]) -> None:
     assert (paste("docs/mpt.md") / "three-properties" / "card.json").exists()
