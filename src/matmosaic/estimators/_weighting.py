@@ -110,5 +110,5 @@ def warn_of_no_use(errors: np.ndarray, mean_error: float, names: Sequence[str]) 
         f"one of {errors[best]:.4g}, and the worst one of {errors.max():.4g} (root mean square, unit of y). "
         "Their weights are chance; use other modules, or compare with TransferRegressor(module=None).",
         NegativeTransferWarning,
-        stacklevel=5,  # The call of fit.
+        stacklevel=4,  # The call of fit.
     )
