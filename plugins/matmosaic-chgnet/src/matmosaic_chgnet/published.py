@@ -131,26 +131,20 @@ def key_map(options: Mapping[str, Any]) -> dict[str, Source]:
         By our names.
     """
     normalise, out_bias = options.get("normalise", True), options.get("out_bias", False)
-    found = {f"embedding.{ours}": Source((theirs,)) for ours, theirs in _EMBEDDING.items()}
-    for number in range(4):
-        prefix = f"atom_conv_layers.{number}."
-        gated = dict(_gated(prefix + "twoBody_atom.", _ATOM_COLUMNS, hidden=True, normalise=normalise))
-        gated |= dict(_mapped_out(prefix, out_bias))
-        found |= {f"block_{number + 1}.atom_update.{ours}": source for ours, source in gated.items()}
-    for number in range(3):
-        prefix = f"bond_conv_layers.{number}."
-        gated = dict(_gated(prefix + "twoBody_bond.", _CORNER_COLUMNS, hidden=True, normalise=normalise))
-        gated |= dict(_mapped_out(prefix, out_bias))
-        found |= {f"block_{number + 1}.bond_update.{ours}": source for ours, source in gated.items()}
-    for number in range(2):
-        prefix = f"angle_layers.{number}.twoBody_bond."
-        gated = dict(_gated(prefix, _CORNER_COLUMNS, hidden=False, normalise=normalise))
-        found |= {f"block_{number + 1}.angle_update.{ours}": source for ours, source in gated.items()}
-    found |= dict(_energy(options.get("n_hidden", 3)))
-    if normalise:
-        found |= {f"block_4.norm.{kind}": Source((f"readout_norm.{kind}",)) for kind in _KINDS}
-    return {f"stages.{ours}": source for ours, source in found.items()}
+    kind = {"normalise": normalise, "out_bias": out_bias}
+    n_hidden = options.get("n_hidden", 3)
+    layers = [
+        ("embedding", _same(_EMBEDDING)),
+        *((f"block_{n + 1}.atom_update", _atom_convolution(n, **kind)) for n in range(4)),
+        *((f"block_{n + 1}.bond_update", _bond_convolution(n, **kind)) for n in range(3)),
+        *((f"block_{n + 1}.angle_update", _angle_update(n, normalise=normalise)) for n in range(2)),
+        ("block_4.norm", _both("", "readout_norm") if normalise else iter(())),
+        ("pooling", _energy(n_hidden)),
+    ]
+    return {f"stages.{stage}.{ours}": source for stage, sources in layers for ours, source in sources}
 
+
+Sources = Iterator[tuple[str, Source]]
 
 _KINDS = ("weight", "bias")
 _EMBEDDING = {
@@ -166,41 +160,64 @@ _EMBEDDING = {
 # The columns of a published matrix, from left to right, as our maps; the first one has the bias.
 _ATOM_COLUMNS = ("center", "bond", "neighbor")
 _CORNER_COLUMNS = ("corner.receiver", "corner.sender", "corner.angle", "corner.atom")
-# A value and how much of it passes: our names and theirs.
+# A value and how much of it passes: our names, and theirs of the network and of its normalisation.
 _HALVES = {"value": ("mlp_core", "bn1"), "gate": ("mlp_gate", "bn2")}
 
 
-def _gated(
-    prefix: str, columns: tuple[str, ...], *, hidden: bool, normalise: bool
-) -> Iterator[tuple[str, Source]]:
-    """Yield the weights of a gated network; its two halves are one matrix of ours."""
+def _same(names: Mapping[str, str]) -> Sources:
+    for ours, theirs in names.items():
+        yield ours, Source((theirs,))
+
+
+def _both(ours: str, theirs: str) -> Sources:
+    """Yield the weight and the bias of a layer."""
+    dotted = f"{ours}." if ours else ""
+    return _same({f"{dotted}{kind}": f"{theirs}.{kind}" for kind in _KINDS})
+
+
+def _atom_convolution(number: int, *, normalise: bool, out_bias: bool) -> Sources:
+    prefix = f"atom_conv_layers.{number}"
+    yield from _gated(f"{prefix}.twoBody_atom", _ATOM_COLUMNS, normalise=normalise)
+    yield from _out(prefix, out_bias)
+
+
+def _bond_convolution(number: int, *, normalise: bool, out_bias: bool) -> Sources:
+    prefix = f"bond_conv_layers.{number}"
+    yield from _gated(f"{prefix}.twoBody_bond", _CORNER_COLUMNS, normalise=normalise)
+    yield from _out(prefix, out_bias)
+
+
+def _angle_update(number: int, *, normalise: bool) -> Sources:
+    prefix = f"angle_layers.{number}.twoBody_bond"
+    return _gated(prefix, _CORNER_COLUMNS, normalise=normalise, hidden=False)
+
+
+def _gated(prefix: str, columns: tuple[str, ...], *, normalise: bool, hidden: bool = True) -> Sources:
+    """Yield the weights of a gated network, the two halves of whose first map are one of ours."""
     first = 0 if hidden else 1  # without a hidden layer, dropout comes before
-    stacked = {
-        kind: tuple(f"{prefix}{half}.layers.{first}.{kind}" for half, _ in _HALVES.values())
+    halves = {
+        kind: tuple(f"{prefix}.{half}.layers.{first}.{kind}" for half, _ in _HALVES.values())
         for kind in _KINDS
     }
     for part, name in enumerate(columns):
-        yield f"{name}.weight", Source(stacked["weight"], part, len(columns))
-    yield f"{columns[0]}.bias", Source(stacked["bias"])
+        yield f"{name}.weight", Source(halves["weight"], part, len(columns))
+    yield f"{columns[0]}.bias", Source(halves["bias"])
     for ours, (half, norm) in _HALVES.items():
-        for kind in _KINDS:
-            if hidden:
-                yield f"gate.{ours}.{kind}", Source((f"{prefix}{half}.layers.3.{kind}",))
-            if normalise:
-                yield f"gate.{ours}_norm.{kind}", Source((f"{prefix}{norm}.{kind}",))
+        if hidden:
+            yield from _both(f"gate.{ours}", f"{prefix}.{half}.layers.3")
+        if normalise:
+            yield from _both(f"gate.{ours}_norm", f"{prefix}.{norm}")
 
 
-def _mapped_out(prefix: str, out_bias: bool) -> Iterator[tuple[str, Source]]:
-    for kind in _KINDS if out_bias else ("weight",):
-        yield f"out.{kind}", Source((f"{prefix}mlp_out.layers.1.{kind}",))
+def _out(prefix: str, out_bias: bool) -> Sources:
+    for kind in _KINDS if out_bias else _KINDS[:1]:
+        yield f"out.{kind}", Source((f"{prefix}.mlp_out.layers.1.{kind}",))
 
 
-def _energy(n_hidden: int) -> Iterator[tuple[str, Source]]:
+def _energy(n_hidden: int) -> Sources:
     for number in range(n_hidden):
-        for kind in _KINDS:
-            yield f"pooling.hidden.{number}.{kind}", Source((f"mlp.layers.{2 * number}.{kind}",))
-    for kind in _KINDS:  # dropout comes before the last layer
-        yield f"pooling.energy.{kind}", Source((f"mlp.layers.{2 * n_hidden + 1}.{kind}",))
+        yield from _both(f"hidden.{number}", f"mlp.layers.{2 * number}")
+    yield from _both("energy", f"mlp.layers.{2 * n_hidden + 1}")  # dropout comes before
 
 
 def translate(state: Mapping[str, Tensor], options: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
