@@ -41,6 +41,7 @@ from sklearn.utils.estimator_checks import (
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from matmosaic import (
+    ComposedRegressor,
     GraphTable,
     ModuleFeaturizer,
     MPTRegressor,
@@ -118,6 +119,14 @@ class NumbersMPT(Numbers, MPTRegressor):
         super().__init__(MODULES[0], **own, random_state=random_state)
 
 
+class NumbersComposed(Numbers, ComposedRegressor):
+    """ComposedRegressor on rows of numbers, of two modules of one base."""
+
+    def __init__(self, *, weighting="optimised", head_widths=(4,), max_epochs=2, random_state=None):
+        own = {"weighting": weighting, "head_widths": head_widths, "max_epochs": max_epochs}
+        super().__init__(MODULES, **own, random_state=random_state)
+
+
 class NumbersFeaturizer(ModuleFeaturizer):
     """ModuleFeaturizer on rows of numbers."""
 
@@ -148,10 +157,13 @@ def float64():
         NumbersRegressor(backbone_options=SMALL, head_widths=(4,), max_epochs=2),
         NumbersMixture(),
         NumbersMPT(),
+        NumbersComposed(),
         NumbersFeaturizer("bundled:emt-eform"),
     ],
     expected_failed_checks=expected_to_fail,
 )
+# Labels of some checks are noise, which no module helps to predict.
+@pytest.mark.filterwarnings("ignore::matmosaic.exceptions.NegativeTransferWarning")
 @pytest.mark.usefixtures("float64")
 def test_check(estimator, check):
     check(estimator)
