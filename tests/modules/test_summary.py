@@ -52,6 +52,8 @@ def test_properties_of_several(module):
         ("property", "formation-energy", True),
         ("property", "formation", False),
         ("property", "form*", True),
+        ("property", "[e-g]ormation*", True),
+        ("property", "[g-h]ormation*", False),
         ("unit", "ev/atom", True),
         ("unit", "eV", False),
         ("license", "cc-by-*", True),

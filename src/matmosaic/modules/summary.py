@@ -115,7 +115,8 @@ def _mae(metrics: Iterable[Mapping[str, Any]]) -> float | None:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text.casefold().strip())
+    """Return a text or glob in lower case, with one space for spaces, ``_`` and ``-`` outside of brackets."""
+    return re.sub(r"(\[[^]]*\])|[\s_-]+", lambda match: match[1] or " ", text.casefold().strip())
 
 
 _COPIED = (
