@@ -152,7 +152,8 @@ class AtomConvolution(nn.Module):
         for rows in blocks(bonds):
             neighbor, center = graph.edge_index[:, rows]
             before = self.bond(bonds[rows])
-            before = before + by_center.index_select(0, center) + by_neighbor.index_select(0, neighbor)
+            before += by_center.index_select(0, center)
+            before += by_neighbor.index_select(0, neighbor)
             message = self.gate(before) * passing[rows] * graph.bond_weight[rows].unsqueeze(1)
             total = total.index_add(0, center, message)
         return x + self.out(total)
@@ -211,13 +212,17 @@ class CornerMap(nn.Module):
         self.angle = nn.Linear(width, 2 * width, bias=False)
         self.atom = nn.Linear(width, 2 * width, bias=False)
 
-    def forward(self, x: Tensor, bonds: Tensor, angles: Tensor, corners: Corners) -> Iterator[tuple]:
+    def forward(
+        self, x: Tensor, bonds: Tensor, angles: Tensor, corners: Corners
+    ) -> Iterator[tuple[slice, Tensor]]:
         """Yield blocks of angles with the results: rows, and a Tensor of shape (n_rows, 2 * width)."""
         by_receiver = self.receiver(bonds) + self.atom(x).index_select(0, corners.atom)
         by_sender = self.sender(bonds)
         for rows in blocks(angles):
-            result = self.angle(angles[rows]) + by_receiver.index_select(0, corners.receiver[rows])
-            yield rows, result + by_sender.index_select(0, corners.sender[rows])
+            result = self.angle(angles[rows])
+            result += by_receiver.index_select(0, corners.receiver[rows])
+            result += by_sender.index_select(0, corners.sender[rows])
+            yield rows, result
 
 
 class BondConvolution(nn.Module):
