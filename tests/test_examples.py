@@ -49,6 +49,12 @@ def test_python_of_the_page_on_mixtures_runs_as_pasted(paste: Callable[[str], Pa
     assert (paste("docs/mixture.md") / "vacancy-mixture" / "card.json").exists()
 
 
+def test_python_of_the_page_on_composing_runs_as_pasted(paste: Callable[[str], Path]) -> None:
+    folder = paste("docs/composing.md")
+    assert (folder / "vacancy-composed" / "card.json").exists()
+    assert (folder / "my-hub" / "bulk-modulus" / "card.json").exists()
+
+
 def test_python_of_the_page_on_merging_prints_what_it_says(
     paste: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -135,6 +135,14 @@ def test_base_is_one_of_them(modules, base):
     assert merge_modules([base], [1.0], names=["base"]).card.base == base.card.sha256
 
 
+def test_module_may_be_the_base_of_others_and_have_one(modules):
+    child = pack("child", network(5), base=modules[0].card.sha256)
+    mean = merge_modules([child, modules[0]], [0.5, 0.5], names=["child", "a"])
+    assert mean.card.base == modules[0].card.sha256
+    with pytest.raises(ArchitectureMismatchError, match=r"- base: .{8} \(child\); .{8} \(a, b\)"):
+        check_mergeable([child, *modules[:2]], ["child", "a", "b"])
+
+
 def test_adapters_are_averaged_for_their_base(base):
     def adapters(name, seed):
         network = insert_adapters(base.build_backbone())

@@ -49,8 +49,8 @@ class ComposedRegressor(SingleBackboneRegressor):
 
     Parameters
     ----------
-    modules : str, path-like, PretrainedModule, or sequence of these, default="bundled:*"
-        The hub: references, globs such as ``"bundled:*"``, directories of modules, modules, or a list of
+    modules : str, path-like, PretrainedModule, or sequence of these, default="bundled:emt-*"
+        The hub: references, globs such as ``"bundled:emt-*"``, directories of modules, modules, or a list of
         any of these.
     weighting : {"optimised", "selected-average", "all-average", "random"}, default="optimised"
         Other weights, to see what the optimised ones are worth. ``"selected-average"``: equal ones for
@@ -153,7 +153,7 @@ class ComposedRegressor(SingleBackboneRegressor):
     --------
     >>> from matmosaic.datasets import load_alloys
     >>> X, y = load_alloys(target="shear_modulus", return_X_y=True)
-    >>> model = ComposedRegressor("bundled:emt-*", combine="features", max_epochs=5, random_state=0)
+    >>> model = ComposedRegressor("bundled:emt-*", max_epochs=5, random_state=0)
     >>> model.fit(X[:60], y[:60]).predict(X[60:65]).shape
     (5,)
     >>> float(model.weights_.sum().round(6))
@@ -165,7 +165,7 @@ class ComposedRegressor(SingleBackboneRegressor):
 
     def __init__(
         self,
-        modules: Any = "bundled:*",
+        modules: Any = "bundled:emt-*",
         *,
         weighting: Literal["optimised", "selected-average", "all-average", "random"] = "optimised",
         combine: Literal["parameters", "features"] = "parameters",

@@ -31,9 +31,10 @@ REMEDY = (
 )
 
 
-def _lineage(card: ModuleCard) -> str:
-    """Return the checksum of the weights that a module was started from, its own if it was from none."""
-    return str(card.base or card.sha256)
+def _common_base(cards: Sequence[ModuleCard]) -> str | None:
+    """Return the checksum of the weights that all modules were started from, or are."""
+    known = [one for card in cards for one in (card.base, card.sha256) if one]
+    return next((base for base in known if all(base in (card.base, card.sha256) for card in cards)), None)
 
 
 def _base(card: ModuleCard) -> str:
@@ -74,7 +75,7 @@ def check_mergeable(modules: Sequence[PretrainedModule], names: Sequence[str]) -
     cards = [module.card for module in modules]
     told = {aspect: [tell(card) for card in cards] for aspect, tell in ASPECTS.items()}
     lines = [_line(aspect, values, names) for aspect, values in told.items() if len(set(values)) > 1]
-    if len(set(map(_lineage, cards))) > 1:
+    if _common_base(cards) is None:
         lines.append(_line("base", list(map(_base, cards)), names))
     lines = lines or _shape_lines(modules, names)
     if lines:
@@ -176,7 +177,7 @@ def _card(cards: Sequence[ModuleCard], shares: Sequence[float], names: Sequence[
         graph=first.graph,
         atom_table=first.atom_table,
         kind=first.kind,
-        base=_lineage(first),
+        base=_common_base(cards),
         base_reference=first.base_reference,
         adapter=first.adapter,
         target=", ".join(dict.fromkeys(card.target for card in cards)),
