@@ -15,6 +15,9 @@ paper's ablations (``selected-average``, ``all-average``, ``random``) or ``compo
 A module whose source has the labels of a task, or labels of the same calculations, takes no part in it
 (``make_hub.Source.same``). Crystals of the tests do occur among the sources, with other properties.
 
+``--refit`` trains on training and validation rows and tests the last epoch, as ``svr`` does; without it, the
+validation rows choose the epoch that is tested.
+
 ``--labels N`` keeps the first N training rows and the first N validation rows, at most all. Results
 are kept in ``--results``; a run that was stopped continues. Delete that file after a change of the code.
 """
@@ -41,6 +44,7 @@ KEY = (
     "labels",
     "hub",
     "base",
+    "refit",
     "unfrozen",
     "epochs",
     "batch_size",
@@ -150,13 +154,17 @@ def fit(
     table = graphs(arguments.data, task, arguments.base)
     model = estimator(method, task, arguments, seed)
     start = time.perf_counter()
-    model.fit(table[train], y[train], X_val=table[validation], y_val=y[validation])
+    if arguments.refit and method != "svr":
+        rows = np.concatenate([train, validation])
+        model.set_params(validation_fraction=0).fit(table[rows], y[rows])
+    else:
+        model.fit(table[train], y[train], X_val=table[validation], y_val=y[validation])
     seconds = time.perf_counter() - start
     row = {
         "mae": float(np.abs(model.predict(table[test]) - y[test]).mean()),
         "fit_seconds": round(seconds, 1),
     }
-    if hasattr(model, "history_"):
+    if "valid_mae" in getattr(model, "history_", ()):
         row |= {"best_epoch": model.best_epoch_, "valid_mae": float(model.history_.valid_mae.min())}
     weights = getattr(model, "weights_", getattr(model, "gate_scores_", None))
     if weights is not None:
@@ -197,27 +205,29 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def main() -> int:
-    """Run from the command line."""
-    options = parser(__doc__)
+def arguments_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options of training."""
+    options = parser(description)
     options.add_argument("--hub", type=Path, required=True, help="folder that make_hub.py wrote")
-    options.add_argument(
-        "--base", default="chgnet:0.3.0", help="the module that the hub's modules started from"
-    )
+    options.add_argument("--base", default="chgnet:0.3.0", help="what the hub's modules started from")
     options.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS))
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--labels", type=_numbers, default=[None], help="such as all,100,10 (default: all)")
-    options.add_argument("--unfrozen", type=lambda text: text.split(","), default=["last"])
-    options.add_argument("--epochs", type=int, default=60)
-    options.add_argument("--batch-size", type=int, default=64)
+    options.add_argument("--refit", action="store_true", help="train on validation rows, too")
+    options.add_argument("--unfrozen", type=lambda text: text.split(","), default=["all"])
+    options.add_argument("--epochs", type=int, default=40)
+    options.add_argument("--batch-size", type=int, default=32)
     options.add_argument("--learning-rate", type=float, default=1e-3)
-    options.add_argument(
-        "--backbone-rate", type=float, default=1.0, help="of the backbone, relative to the head's"
-    )
+    options.add_argument("--backbone-rate", type=float, default=1.0, help="relative to the head's")
     options.add_argument("--loss", choices=("l1", "mse"), default="l1")
     options.add_argument("--device", default="auto")
     options.add_argument("--results", type=Path, default=Path("hub_results.jsonl"))
-    arguments = options.parse_args()
+    return options
+
+
+def main() -> int:
+    """Run from the command line."""
+    arguments = arguments_parser(__doc__).parse_args()
     if missing(arguments.data):
         return 0
     print_table(summary(collect(arguments)), circumstances())

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
-from matmosaic import GraphSettings, MPTRegressor, TransferRegressor
+from matmosaic import ComposedRegressor, GraphSettings, MPTRegressor, TransferRegressor
 from matmosaic.estimators._checks import CONSTRAINTS, check_parameters
 from matmosaic.estimators.moe import MoERegressor
 from matmosaic.exceptions import InvalidParameterError
@@ -82,10 +83,13 @@ ACCEPTED = [
 ]
 
 
+ESTIMATORS = (TransferRegressor(), MPTRegressor(), MoERegressor("bundled:*"), ComposedRegressor())
+
+
 def made_with(name, value):
     """Return an estimator that has the parameter; the constructors only assign."""
-    estimators = (TransferRegressor(), MPTRegressor(), MoERegressor("bundled:*"))
-    return next(one for one in estimators if name in one.get_params()).set_params(**{name: value})
+    found = next(one for one in ESTIMATORS if name in one.get_params())
+    return clone(found).set_params(**{name: value})
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), REFUSED)
@@ -109,7 +113,7 @@ def test_values_are_accepted_as_numpy_makes_them_too(name, value):
 
 
 def test_each_constrained_name_is_a_parameter_whose_default_is_accepted():
-    defaults = [one.get_params() for one in (TransferRegressor(), MPTRegressor(), MoERegressor("bundled:*"))]
+    defaults = [one.get_params() for one in ESTIMATORS]
     assert CONSTRAINTS.keys() <= set().union(*defaults)
     for one in defaults:
         check_parameters(one)

@@ -242,6 +242,18 @@ def test_best_are_in_their_own_order_and_the_first_win_a_tie():
     assert best(np.ones(40), 2) == [0, 1]
 
 
+def test_absolute_errors_are_less_drawn_to_an_outlier(make, labelled):
+    structures, y = labelled
+    y = y.copy()
+    y[0] += 100 * y.std()
+    options = {"max_epochs": 40, "validation_fraction": 0, "gate_penalty": 0.0}
+    errors = {
+        loss: np.median(np.abs(make(loss=loss, **options).fit(structures, y).predict(structures) - y))
+        for loss in ("mse", "l1")
+    }
+    assert errors["l1"] < errors["mse"]
+
+
 def test_penalty_favours_few(make, labelled):
     even, sharp = (
         make(gate_penalty=penalty, gate_init=[0.0, 0.0, 1.0], max_epochs=20).fit(*labelled).gate_scores_.max()

@@ -266,7 +266,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
 
     def _loss(self) -> dict[str, Any]:
         """Return the net's options about the loss."""
-        return {}
+        return {"loss": self.loss}
 
     def _net(
         self,

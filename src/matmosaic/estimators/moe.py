@@ -39,7 +39,7 @@ class MoERegressor(SavableRegressor):
 
     The features of structure *x* are :math:`\sum_i G_i E_i(x)` over the modules' backbones
     :math:`E_i`, with :math:`G = \mathrm{softmax}(\mathrm{KeepTopK}(\theta, k))`; a new head predicts
-    the property from them. The loss is the mean squared error plus
+    the property from them. The loss is the mean error plus
     :math:`\lambda (G \cdot G - 1)^2`. What is frozen is evaluated once per structure and kept; an epoch
     costs what the *k* active experts cost.
 
@@ -79,6 +79,8 @@ class MoERegressor(SavableRegressor):
         answers but a network from scratch predict on the CPU.
     guard_scratch : bool, default=False
         Let the guard also train a network from scratch: that of the first module that was kept.
+    loss : {"mse", "l1"}, default="mse"
+        Squared or absolute errors of the scaled labels.
     trunk_memory : int, default=2147483648
         Bytes of outputs of frozen layers that are kept in memory; more goes to temporary files. As
         much again for ``X_val``; a GPU keeps all.
@@ -172,6 +174,7 @@ class MoERegressor(SavableRegressor):
         head_widths: Sequence[int] = (32, 32),
         guard: Literal["none", "report", "fallback"] = "none",
         guard_scratch: bool = False,
+        loss: Literal["mse", "l1"] = "mse",
         trunk_memory: int = 2**31,
         max_epochs: int = 100,
         patience: int | None = None,
@@ -199,6 +202,7 @@ class MoERegressor(SavableRegressor):
         self.head_widths = head_widths
         self.guard = guard
         self.guard_scratch = guard_scratch
+        self.loss = loss
         self.trunk_memory = trunk_memory
         self.max_epochs = max_epochs
         self.patience = patience

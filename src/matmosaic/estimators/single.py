@@ -64,9 +64,6 @@ class SingleBackboneRegressor(SavableRegressor):
             return self._task.of_card(own_outputs(self.module_card_, self._task))
         return super()._scale(y, weight)
 
-    def _loss(self) -> dict[str, Any]:
-        return {"loss": self.loss}
-
     def _learn(self, model: Any, train: TableDataset, validation: TableDataset | None) -> None:
         # Features of random weights have no scale worth keeping, and a module's own head has its own.
         if self.module_card_ is not None and self.head == "new":
