@@ -6,8 +6,9 @@
 
 Parts: ``proxy`` (seconds and peak memory of proxy predictions and weights), ``solver`` (the convex program
 against an independent solver), ``choices`` (on embedded alloys and the bundled modules: errors with cosines
-of standardised features and of features as they are, and with statistics of batch normalisation averaged
-and re-estimated). ``proxy`` runs in a process of its own, so that its memory is its own.
+of features as they are, not standardised, and with statistics of batch normalisation that are the means of
+the modules' own, or those of the training structures alone). ``proxy`` runs in a process of its own, so that
+its memory is its own.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from scipy.optimize import minimize
 from matmosaic import ComposedRegressor
 from matmosaic.datasets import load_alloys
 from matmosaic.learning.composition import convex_weights, rmse
+from matmosaic.learning.merging import reestimate_statistics
 from matmosaic.learning.proxy import knn_proxy
 
 Row = dict[str, Any]
@@ -144,11 +146,21 @@ def plain_cosines() -> Any:
     return patch("matmosaic.estimators._weighting.knn_proxy", plain)
 
 
-def mean_statistics() -> Any:
+def old_statistics() -> Any:
     return patch("matmosaic.estimators._composing.reestimate_statistics", lambda *given, **options: False)
 
 
-CHANGES = {"as it is": nullcontext, "plain cosines": plain_cosines, "mean statistics": mean_statistics}
+def new_statistics() -> Any:
+    new = partial(reestimate_statistics, prior=0)
+    return patch("matmosaic.estimators._composing.reestimate_statistics", new)
+
+
+CHANGES = {
+    "as it is": nullcontext,
+    "plain cosines": plain_cosines,
+    "old statistics": old_statistics,
+    "new statistics": new_statistics,
+}
 
 
 def choices(arguments: argparse.Namespace) -> list[Row]:

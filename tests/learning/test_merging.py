@@ -226,7 +226,7 @@ def test_statistics_are_those_of_all_rows(rows):
     expected.train()
     expected(rows.__getitems__(range(len(rows)))[0])
     backbone = network(3)
-    assert reestimate_statistics(backbone, rows, batch_size=100)
+    assert reestimate_statistics(backbone, rows, batch_size=100, prior=0)
     torch.testing.assert_close(statistics(backbone), statistics(expected))
 
 
@@ -234,11 +234,21 @@ def test_statistics_of_batches_are_averaged(rows):
     backbone, halves = network(3), []
     for part in (range(0, 12, 2), range(1, 12, 2)):
         half = network(3)
-        reestimate_statistics(half, TableDataset(rows.table, np.zeros(6), rows=np.array(part)), batch_size=6)
+        reestimate_statistics(
+            half, TableDataset(rows.table, np.zeros(6), rows=np.array(part)), batch_size=6, prior=0
+        )
         halves.append(statistics(half))
-    reestimate_statistics(backbone, rows, batch_size=7)  # two batches of six, not of seven and five
+    reestimate_statistics(backbone, rows, batch_size=7, prior=0)  # two batches of six, not of seven and five
     for name, values in statistics(backbone).items():
         torch.testing.assert_close(values, (halves[0][name] + halves[1][name]) / 2)
+
+
+def test_old_statistics_count_as_some_structures(rows):
+    before, after, backbone = statistics(network(3)), network(3), network(3)
+    reestimate_statistics(after, rows, batch_size=100, prior=0)
+    reestimate_statistics(backbone, rows, batch_size=100, prior=36)
+    for name, values in statistics(backbone).items():
+        torch.testing.assert_close(values, 0.75 * before[name] + 0.25 * statistics(after)[name])
 
 
 def test_nothing_else_is_changed(rows):

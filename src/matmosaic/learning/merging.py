@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ from matmosaic.modules.licenses import most_restrictive
 __all__ = ["check_mergeable", "merge_modules", "reestimate_statistics"]
 
 HEAD = "head."
+# What the means of the modules' statistics are worth beside those of a few structures.
+PRIOR_STRUCTURES = 100
 REMEDY = (
     "Narrow 'modules' to those of one base and architecture, or use combine='features', which weighs what "
     "the networks give instead of their parameters."
@@ -191,13 +194,16 @@ def _card(cards: Sequence[ModuleCard], shares: Sequence[float], names: Sequence[
 
 
 @torch.no_grad()
-def reestimate_statistics(backbone: Backbone, rows: TableDataset, *, batch_size: int) -> bool:
-    """Replace the running statistics of batch normalisation by those of some structures.
+def reestimate_statistics(
+    backbone: Backbone, rows: TableDataset, *, batch_size: int, prior: int = PRIOR_STRUCTURES
+) -> bool:
+    """Move the running statistics of batch normalisation to those of some structures.
 
     Averaged parameters give other activations than any of the networks that they come from, and the means
-    of those networks' statistics do not fit them. In one pass, each layer's statistics become the means of
-    those of the batches, whatever momentum the layer has; batches are as equal as can be. If all rows fit
-    into one batch, the statistics are those of all rows.
+    of those networks' statistics do not fit them. In one pass, each layer's statistics are estimated as the
+    means of those of the batches, whatever momentum the layer has; batches are as equal as can be. If all
+    rows fit into one batch, they are those of all rows. Of few structures they are poor, so they replace the
+    old ones by a share of n / (n + ``prior``).
 
     Parameters
     ----------
@@ -208,6 +214,8 @@ def reestimate_statistics(backbone: Backbone, rows: TableDataset, *, batch_size:
     batch_size : int
         The most structures in a batch. Batches take every n-th row, so that the order of the rows matters
         little.
+    prior : int, default=100
+        Number of structures that the old statistics count as; 0 replaces them.
 
     Returns
     -------
@@ -216,15 +224,25 @@ def reestimate_statistics(backbone: Backbone, rows: TableDataset, *, batch_size:
 
     References
     ----------
-    Izmailov et al., arXiv:1803.05407, do so for the mean of one network's weights.
+    Izmailov et al., arXiv:1803.05407, estimate them for the mean of one network's weights; Schneider et al.,
+    arXiv:2006.16971, mix old and new ones by such a share.
     """
-    norms = [part for part in backbone.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    norms: list[Any] = [part for part in backbone.modules() if _has_statistics(part)]
     n_batches = math.ceil(len(rows) / batch_size) if norms else 0
     backbone.eval()
+    before = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
     with _cumulative(norms):
         for first in range(n_batches):
             backbone(rows.__getitems__(range(first, len(rows), n_batches))[0])
+    kept = prior / (len(rows) + prior)
+    for norm, (mean, variance) in zip(norms, before, strict=True):
+        norm.running_mean.lerp_(mean, kept)
+        norm.running_var.lerp_(variance, kept)
     return bool(norms)
+
+
+def _has_statistics(part: nn.Module) -> bool:
+    return isinstance(part, _BatchNorm) and part.track_running_stats
 
 
 @contextmanager
