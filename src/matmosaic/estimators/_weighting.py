@@ -15,6 +15,7 @@ from matmosaic.learning import TableDataset
 from matmosaic.learning.composition import leave_one_out_mean, rmse, sparse_weights
 from matmosaic.learning.proxy import knn_proxy
 
+
 @dataclass(frozen=True)
 class Proxies:
     """What the nearest neighbours in the features of each module predict, each row left out once."""
