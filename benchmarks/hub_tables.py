@@ -10,7 +10,7 @@ Methods: ``constant`` (training median); ``svr`` (frozen features of the base, s
 vector regressor, C = 10, fitted on training and validation rows, as it needs none to stop); ``transfer``
 (from the base); ``transfer-NAME`` (from a module of the hub); ``composed``; ``composed-WEIGHTING`` for the
 paper's ablations (``selected-average``, ``all-average``, ``random``) or ``composed-features``; ``moe`` and
-``moe-kN`` (a mixture of all modules, or of N that the proxy chooses).
+``moe-kN`` (a mixture of all modules, or of N that the proxy chooses), ``moe-concat`` (features side by side).
 
 A module whose source has the labels of a task, or labels of the same calculations, takes no part in it
 (``make_hub.Source.same``). Crystals of the tests do occur among the sources, with other properties.
@@ -98,6 +98,8 @@ def estimator(method: str, task: str, arguments: argparse.Namespace, seed: int) 
         )
     modules = allowed(arguments.hub, task)
     if kind == "moe":
+        if rest == "concat":
+            return MoERegressor(modules, aggregation="concat", **options)
         return MoERegressor(modules, n_active=int(rest.removeprefix("k")) if rest else None, **options)
     chosen = {"combine": "features"} if rest == "features" else {"weighting": rest or "optimised"}
     return ComposedRegressor(modules, **chosen, **options)
