@@ -14,7 +14,7 @@ COLUMNS = {"method", "module", "mae_mean", "mae_std", "fit_seconds"}
 def expected_rows():
     modules = list_modules("bundled:*")
     assert len(modules) >= 4
-    alone = {("constant", None), ("scratch", None), ("moe", None)}
+    alone = {("constant", None), ("scratch", None), ("moe", None), ("composed", "bundled:emt-*")}
     return alone | {(m, r) for m in ("ridge", "transfer") for r in modules}
 
 
@@ -29,10 +29,13 @@ def test_json_compares_every_bundled_module(run):
     }
     assert set(document) == {"target", "unit", "n_train", "rows"}
     assert {(row["method"], row["module"]) for row in document["rows"]} == expected_rows()
-    assert all(set(row) - {"gate_scores"} == COLUMNS for row in document["rows"])
+    assert all(set(row) - {"gate_scores", "weights"} == COLUMNS for row in document["rows"])
     (gate,) = [row["gate_scores"] for row in document["rows"] if "gate_scores" in row]
     assert sum(gate.values()) == pytest.approx(1)
     assert [f"bundled:{name}" for name in sorted(gate)] == list_modules("bundled:*")
+    (weights,) = [row["weights"] for row in document["rows"] if "weights" in row]
+    assert sum(weights.values()) == pytest.approx(1)
+    assert [f"bundled:{name}" for name in sorted(weights)] == list_modules("bundled:emt-*")
 
 
 def test_text_marks_the_best_and_says_what_is_next(run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
 from matmosaic.exceptions import InvalidParameterError, UnknownNameError, suggest
@@ -69,6 +70,8 @@ class Method:
     """Whether an estimator takes no module, one, or all that were given."""
     build: Callable[[Any, Settings], Any]
     """Makes an estimator of None, a module or reference, or a list of these."""
+    bundled: str = "bundled:*"
+    """Which of the bundled modules are taken together where a user names none."""
     trains_network: bool = True
     """Whether the estimator takes a validation set and can be saved."""
     heeds: tuple[str, ...] = ()
@@ -119,7 +122,7 @@ METHODS = {
         Method(name="ridge", modules="each", build=_ridge, trains_network=False),
         Method(name="transfer", modules="each", build=_transfer),
         Method(name="moe", modules="all", build=_moe, heeds=OF_MOE),
-        Method(name="composed", modules="all", build=_composed, heeds=OF_COMPOSED),
+        Method(name="composed", modules="all", build=_composed, heeds=OF_COMPOSED, bundled="bundled:emt-*"),
     )
 }
 
@@ -220,7 +223,7 @@ class Candidate:
     method: Method
     """How to predict."""
     reference: str | None
-    """The module's reference, for tables."""
+    """The module's reference, for tables, or a glob for those that are taken together, unless all are."""
     given: Any
     """The loaded module or modules."""
 
@@ -230,16 +233,38 @@ class Candidate:
         return self.reference or ("all" if self.method.modules == "all" else "-")
 
 
-def candidates(methods: Iterable[Method], modules: Mapping[str, PretrainedModule]) -> list[Candidate]:
-    """Return each method, once for each module if it takes one."""
+def candidates(
+    methods: Iterable[Method], modules: Mapping[str, PretrainedModule], *, named: bool = True
+) -> list[Candidate]:
+    """Return each method, once for each module if it takes one.
+
+    Parameters
+    ----------
+    methods : iterable of Method
+        What is compared.
+    modules : mapping of str to PretrainedModule
+        By reference.
+    named : bool, default=True
+        Whether a user named the modules; if not, each method that takes all takes those that it can.
+    """
     found = []
     for method in methods:
         if method.modules == "each":
             pairs: list[tuple[str | None, Any]] = list(modules.items())
+        elif method.modules == "none":
+            pairs = [(None, None)]
         else:
-            pairs = [(None, None if method.modules == "none" else list(modules.values()))]
+            pairs = [_together(method, modules, named)]
         found += [Candidate(method=method, reference=name, given=given) for name, given in pairs]
     return found
+
+
+def _together(
+    method: Method, modules: Mapping[str, PretrainedModule], named: bool
+) -> tuple[str | None, list[PretrainedModule]]:
+    """Return the modules that a method takes together, and the glob for these if they are not all."""
+    given = [one for name, one in modules.items() if named or fnmatchcase(name, method.bundled)]
+    return None if len(given) == len(modules) else method.bundled, given
 
 
 def check_mixtures(candidates: Iterable[Candidate], settings: Settings) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from matmosaic.cli._scoring import Scored, Split
 
-METHODS = ("constant", "scratch", "ridge", "transfer", "moe")
+METHODS = ("constant", "scratch", "ridge", "transfer", "moe", "composed")
 # Below this a fit holds out too little for its own validation.
 MIN_TRAIN = 10
 EXPLANATION = {
@@ -24,6 +24,7 @@ EXPLANATION = {
     "ridge": "ridge regression on a module's features, its weights frozen",
     "transfer": "a module, all of it fine-tuned",
     "moe": "a mixture of all modules, weighted by a gate, all of them fine-tuned",
+    "composed": "the mean of modules of one base, weighted by what they know, all of it fine-tuned",
 }
 # The modules come from the same kind of crystals, so every layer has something to keep and to adapt.
 UNFROZEN = "all"
@@ -35,10 +36,10 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         subparsers,
         "demo",
         common,
-        help="compare transfer and a mixture with training from scratch on embedded data",
-        description="Compare transfer of every bundled module, and a mixture of them all, with training from "
-        "scratch, with frozen features + ridge and with a constant, on a property of embedded alloys with "
-        "few labels. Offline.",
+        help="compare transfer, a mixture and a composition with training from scratch on embedded data",
+        description="Compare transfer of every bundled module, a mixture of them all and a composition with "
+        "training from scratch, with frozen features + ridge and with a constant, on a property of embedded "
+        "alloys with few labels. Offline.",
     )
     parser.add_argument(
         "--n-train", type=positive, default=100, metavar="N", help="labels to learn from (default: 100)"
@@ -71,7 +72,8 @@ def run(arguments: argparse.Namespace) -> Result:
 
     structures, y = load_alloys(arguments.target, return_X_y=True)
     splits = _splits(len(y), arguments)
-    given = candidates([KNOWN[name] for name in METHODS], load_all(list_modules("bundled:*")))
+    modules = load_all(list_modules("bundled:*"))
+    given = candidates([KNOWN[name] for name in METHODS], modules, named=False)
     settings = Settings(
         epochs=arguments.epochs, seed=arguments.seed, device=arguments.device, unfrozen=UNFROZEN
     )
@@ -112,7 +114,10 @@ def _row(one: Scored) -> dict[str, Any]:
         "mae_std": one.std("mae"),
         "fit_seconds": one.mean("fit_seconds"),
     }
-    return row | ({"gate_scores": mean_gate(one.gates)} if one.gates else {})
+    if one.gates:
+        name = "gate_scores" if one.scores[0].gate_scores else "weights"
+        row |= {name: mean_gate(one.gates)}
+    return row
 
 
 def _text(scored: list[Scored], unit: str, y: np.ndarray, arguments: argparse.Namespace) -> str:
@@ -150,7 +155,7 @@ def _next_steps(scored: list[Scored]) -> str:
     module = f"--module {references[0]} " if references else ""
     return (
         "Next, with your own data (a table, CIFs with id_prop.csv, extended XYZ, JSON lines, parquet):\n"
-        "  matmosaic evaluate DATA --target COLUMN --estimators scratch,ridge,transfer,moe "
+        "  matmosaic evaluate DATA --target COLUMN --estimators scratch,ridge,transfer,moe,composed "
         "--unfrozen all\n"
         f"  matmosaic fit DATA --target COLUMN {module}--unfrozen all -o my-model\n"
         "  matmosaic predict my-model NEW_DATA -o predictions.csv\n"

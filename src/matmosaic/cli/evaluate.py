@@ -91,7 +91,8 @@ def run(arguments: argparse.Namespace) -> Result:
     )
     check_mixture_settings(methods, settings)
     needed = any(method.modules != "none" for method in methods)
-    given = candidates(methods, load_all(arguments.module or ["bundled:*"]) if needed else {})
+    modules = load_all(arguments.module or ["bundled:*"]) if needed else {}
+    given = candidates(methods, modules, named=bool(arguments.module))
     check_mixtures(given, settings)
     data = read_labelled(arguments)
     splits = _splits(arguments, data)
