@@ -107,7 +107,7 @@ def _document(scored: list[Scored], unit: str, arguments: argparse.Namespace) ->
 def _row(one: Scored) -> dict[str, Any]:
     from matmosaic.cli._mixture import mean_gate
 
-    row = {
+    row: dict[str, Any] = {
         "method": one.candidate.method.name,
         "module": one.candidate.reference,
         "mae_mean": one.mean("mae"),
@@ -155,7 +155,7 @@ def _next_steps(scored: list[Scored]) -> str:
     module = f"--module {references[0]} " if references else ""
     return (
         "Next, with your own data (a table, CIFs with id_prop.csv, extended XYZ, JSON lines, parquet):\n"
-        "  matmosaic evaluate DATA --target COLUMN --estimators scratch,ridge,transfer,moe,composed "
+        "  matmosaic evaluate DATA --target COLUMN --estimators scratch,transfer,moe,composed "
         "--unfrozen all\n"
         f"  matmosaic fit DATA --target COLUMN {module}--unfrozen all -o my-model\n"
         "  matmosaic predict my-model NEW_DATA -o predictions.csv\n"

@@ -103,7 +103,7 @@ class ModuleCard:
     references: list[str] = field(default_factory=list)
     """DOIs of, or sentences about, what to cite."""
     sources: list[dict[str, Any]] = field(default_factory=list)
-    """``name``, ``version``, ``sha256``, ``weight`` and ``license_weights`` of the modules whose mean training
+    """``name``, ``version``, ``sha256``, ``weight``, ``license_weights`` of the modules whose mean training
     started from; empty, and left out of the file, where it was one or none."""
     sha256: str | None = None
     """sha256 of the weights file; a :class:`PretrainedModule` fills it in."""
