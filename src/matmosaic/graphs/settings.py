@@ -53,6 +53,12 @@ class GraphSettings:
         Whether the graph has angles between bonds, as ALIGNN needs. Then every bond is there in both
         directions, if it is among the nearest of either atom; atoms are not padded; and ``ties`` is
         ``"whole"`` or ``"reference"``.
+    angle_cutoff : float or None, default=None
+        Only bonds shorter than this many Å make angles; None for all. Needs ``ties="whole"``.
+    undirected : bool, default=False
+        Whether both directions of a bond share their features, as in CHGNet: the graph then says which
+        bond is the reverse of which, and a bond makes no angle with its own reverse. Needs an
+        ``angle_cutoff``.
 
     Examples
     --------
