@@ -4,7 +4,7 @@ Wang et al., MoMa, arXiv:2502.15483, expect of a growing hub that both fall toge
 hub are added in a random order, another one for each split of a task (Chang, Wang, Ertekin, npj Comput.
 Mater. 8, 242 (2022), DOI 10.1038/s41524-022-00929-x)::
 
-    python benchmarks/make_hub.py --output hubs/chgnet --unfrozen all --epochs 20
+    python benchmarks/make_hub.py --output hubs/chgnet
     python benchmarks/continual.py --hub hubs/chgnet --tasks jarvis_2d_exfoliation,mp_phonons,expt_eform
 
 Errors are relative to those of the first module alone; the correlation is Pearson's, of the two relative

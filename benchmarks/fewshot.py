@@ -4,7 +4,7 @@ Wang et al., MoMa, arXiv:2502.15483, compare theirs so in Table 4, on sets and s
 splits here are those of Chang, Wang, Ertekin, npj Comput. Mater. 8, 242 (2022), DOI
 10.1038/s41524-022-00929-x; of each, the first training rows are kept, and as many validation rows.
 
-    python benchmarks/make_hub.py --output hubs/chgnet --unfrozen all --epochs 20
+    python benchmarks/make_hub.py --output hubs/chgnet
     python benchmarks/fewshot.py --hub hubs/chgnet
 
 The table gives, for each number of labels, the error of each method relative to transfer from the base, the

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 from common import FinishedRuns, circumstances, load_splits, load_task, missing, parser, print_table
-from make_hub import SOURCES
+from make_hub import BASE, SOURCES
 from moe_tables import PUBLISHED
 
 METHODS = ("constant", "svr", "transfer", "composed", "moe-k2")
@@ -55,9 +55,9 @@ KEY = (
 
 def allowed(hub: Path, task: str) -> list[Any]:
     """Return the modules of a hub that have not been trained on labels like those of a task."""
-    modules = _modules(hub)
     known = {name.replace("_", "-"): source.same for name, source in SOURCES.items()}
-    return [module for name, module in modules.items() if name != "base" and task not in known[name]]
+    modules = {name: module for name, module in _modules(hub).items() if name != BASE}
+    return [module for name, module in modules.items() if task not in known.get(name, ())]
 
 
 @cache

@@ -4,8 +4,9 @@ Every module starts from the same weights, so that modules can be averaged (``Co
 mixed (``MoERegressor``). The base is a published force field, or a CGCNN that this command first trains on
 several large properties at once::
 
-    python benchmarks/make_hub.py --output hubs/chgnet                    # from CHGNet, its last block tuned
-    python benchmarks/make_hub.py --output hubs/cgcnn --base cgcnn --unfrozen all
+    python benchmarks/make_hub.py --output hubs/chgnet                    # from CHGNet, all of it tuned
+    python benchmarks/make_hub.py --output hubs/chgnet --size 2500 --epochs 10       # less, for a processor
+    python benchmarks/make_hub.py --output hubs/cgcnn --base cgcnn
     python benchmarks/make_hub.py --output hubs/adapters --kind adapter
 
 ``python tools/make_modules.py`` does the same with the embedded alloys.
@@ -99,7 +100,7 @@ def train_module(base: Any, name: str, arguments: argparse.Namespace) -> Any:
     rows = np.random.default_rng(0).permutation(len(y))[: arguments.size]
     model = TransferRegressor(
         base,
-        **({"kind": arguments.kind} if arguments.kind == "adapter" else {"unfrozen": arguments.unfrozen}),
+        unfrozen="adapters" if arguments.kind == "adapter" else arguments.unfrozen,
         max_epochs=arguments.epochs,
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
@@ -133,9 +134,9 @@ def main() -> int:
     made.add_argument("--base", default="chgnet:0.3.0", help="a module, or 'cgcnn' for one trained here")
     made.add_argument("--sources", type=lambda text: text.split(","), default=list(CHOSEN))
     made.add_argument("--kind", choices=("full", "adapter"), default="full")
-    made.add_argument("--unfrozen", type=lambda text: text.split(","), default=["last"])
+    made.add_argument("--unfrozen", type=lambda text: text.split(","), default=["all"])
     made.add_argument("--size", type=int, help="rows of each source; all when left out")
-    made.add_argument("--epochs", type=int, default=30)
+    made.add_argument("--epochs", type=int, default=20)
     made.add_argument("--batch-size", type=int, default=64)
     made.add_argument("--learning-rate", type=float, default=1e-3)
     made.add_argument("--device", default="auto")
