@@ -66,28 +66,38 @@ SOURCES = {
 CHOSEN = ("fe", "bg", "gv", "ph", "expt_eform", "mp_poisson_ratio", "dc")
 
 
-def read(data: Path, name: str) -> tuple[list[Any], np.ndarray]:
-    """Return the structures and labels of a source, in its unit."""
+def read(data: Path, name: str, size: int | None) -> tuple[list[Any], np.ndarray]:
+    """Return structures and labels of a source, in its unit, in a random order; ``size`` of them."""
     from matmosaic import read_structures
 
-    if name not in NAMES:
-        return load_task(data, name)
-    structures, frame = read_structures(data / "devi" / f"{name}.jsonl.gz", target="target_raw")
-    return structures, frame["target_raw"].to_numpy(dtype=float)
+    if name in NAMES:
+        structures, frame = read_structures(data / "devi" / f"{name}.jsonl.gz", target="target_raw")
+        y = frame["target_raw"].to_numpy(dtype=float)
+    else:
+        structures, y = load_task(data, name)
+    rows = np.random.default_rng(0).permutation(len(y))[:size]
+    return [structures[row] for row in rows], y[rows]
 
 
-def train_base(data: Path, epochs: int, device: str) -> Any:
+def train_base(arguments: argparse.Namespace) -> Any:
     """Return a CGCNN trained on several large properties at once, as a module."""
     from matmosaic import MPTRegressor
     from matmosaic.datasets import merge_properties
 
-    tables = {NAMES[name]: (*read(data, name), SOURCES[name].unit) for name in BASE_PROPERTIES}
+    units = {NAMES[name]: SOURCES[name].unit for name in BASE_PROPERTIES}
+    tables = {
+        NAMES[name]: (*read(arguments.data, name, arguments.size), SOURCES[name].unit)
+        for name in BASE_PROPERTIES
+    }
     structures, labels, _ = merge_properties(tables)
     model = MPTRegressor(
-        max_epochs=epochs, batch_size=128, validation_fraction=0.1, random_state=0, device=device
+        max_epochs=arguments.epochs,
+        batch_size=128,
+        validation_fraction=0.1,
+        random_state=0,
+        device=arguments.device,
     )
     model.fit(structures, labels)
-    units = {NAMES[name]: SOURCES[name].unit for name in BASE_PROPERTIES}
     dataset = {"name": " + ".join(BASE_PROPERTIES), "doi": DEVI}
     return model.to_module(name=BASE, unit=units, dataset=dataset, license_weights="MIT")
 
@@ -96,8 +106,7 @@ def train_module(base: Any, name: str, arguments: argparse.Namespace) -> Any:
     """Return what fine-tuning the base on a source gives, as a module."""
     from matmosaic import TransferRegressor
 
-    structures, y = read(arguments.data, name)
-    rows = np.random.default_rng(0).permutation(len(y))[: arguments.size]
+    structures, y = read(arguments.data, name, arguments.size)
     model = TransferRegressor(
         base,
         unfrozen="adapters" if arguments.kind == "adapter" else arguments.unfrozen,
@@ -111,10 +120,10 @@ def train_module(base: Any, name: str, arguments: argparse.Namespace) -> Any:
         device=arguments.device,
     )
     start = time.perf_counter()
-    model.fit([structures[row] for row in rows], y[rows])
+    model.fit(structures, y)
     error, unit = model.history_.valid_mae.min(), SOURCES[name].unit
     seconds = time.perf_counter() - start
-    logging.info("%s: validation MAE %.4g %s, %d rows, %.0f s", name, error, unit, len(rows), seconds)
+    logging.info("%s: validation MAE %.4g %s, %d rows, %.0f s", name, error, unit, len(y), seconds)
     paper = DEVI if name in NAMES else CHANG
     return model.to_module(
         name=name.replace("_", "-"),
@@ -158,7 +167,7 @@ def fill(arguments: argparse.Namespace) -> None:
     base = arguments.base
     if base == "cgcnn":
         if BASE not in store.names():
-            store.save(train_base(arguments.data, arguments.epochs, arguments.device))
+            store.save(train_base(arguments))
         base = store.load(BASE)
     base = load_module(base)
     for name in arguments.sources:
