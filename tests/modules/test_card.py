@@ -136,6 +136,13 @@ def test_unreadable_text_is_refused_naming_its_source(text):
         ModuleCard.from_json(text, source="here/card.json")
 
 
+@pytest.mark.parametrize("depth", [900, 200_000], ids=["can be parsed", "cannot be parsed"])
+def test_deep_nesting_is_refused(card, depth):
+    text = card.to_json().replace('"references": []', f'"references": {"[" * depth}{"]" * depth}')
+    with pytest.raises(ModuleFormatError, match=r"here/card\.json is not readable JSON"):
+        ModuleCard.from_json(text, source="here/card.json")
+
+
 def test_nan_is_refused(card):
     text = card.to_json().replace('"mean": -1.5', '"mean": NaN')
     with pytest.raises(ModuleFormatError, match="NaN"):

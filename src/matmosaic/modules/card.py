@@ -17,6 +17,9 @@ from matmosaic.modules.names import check_module_name
 
 __all__ = ["ModuleCard"]
 
+# Far more than any card or index needs.
+_MAX_DEPTH = 32
+
 
 def _unscaled() -> dict[str, Any]:
     return {"name": "identity", "mean": 0.0, "std": 1.0, "right_skewed": False}
@@ -226,10 +229,12 @@ class ModuleCard:
 
 
 def read_json(text: str | bytes, *, source: str) -> Any:
-    """Return the values of JSON text, strictly: no NaN, no infinity, no field twice."""
+    """Return the values of JSON text, strictly: no NaN, no infinity, no field twice, no deep nesting."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
-    except ValueError as error:
+        values = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        _check_depth(values)
+        return values
+    except (ValueError, RecursionError) as error:
         raise ModuleFormatError(
             f"{source} is not readable JSON ({error}); restore it from its origin."
         ) from error
@@ -250,6 +255,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"fields given twice: {sorted({name for name in names if names.count(name) > 1})}")
     return values
+
+
+def _check_depth(values: Any) -> None:
+    """Raise ValueError for values within values that what reads them, by recursion, cannot follow."""
+    level = [values]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            child
+            for value in level
+            if isinstance(value, dict | list)
+            for child in (value.values() if isinstance(value, dict) else value)
+        ]
+    if level:
+        raise ValueError(f"values are nested more than {_MAX_DEPTH} deep")
 
 
 def _refuse_constant(name: str) -> NoReturn:
