@@ -6,7 +6,7 @@ from matmosaic import plugins
 from matmosaic.exceptions import InvalidParameterError, PluginError, UnknownNameError
 from matmosaic.modules import DirectoryStore, VersionedModuleStore, list_modules, resolve
 from matmosaic.modules.bundled_store import BundledStore
-from matmosaic.modules.opening import is_url, open_store, store_opener
+from matmosaic.modules.opening import check_url, is_url, open_store, store_opener
 from matmosaic.modules.references import read_card, read_summary
 from matmosaic.modules.summary import ModuleSummary
 
@@ -123,12 +123,44 @@ def test_without_the_plugin_the_remedy_is_named():
         open_store("lab")
 
 
-@pytest.mark.usefixtures("_no_opener")
-@pytest.mark.parametrize("url", ["https://me:hush@host/hub", "https://host/hub?token=hush"])
-def test_credentials_in_references_are_refused_and_not_repeated(url):
-    with pytest.raises(InvalidParameterError, match="must not carry credentials or a query") as caught:
-        list_modules(f"{url}#*")
-    assert "hush" not in str(caught.value)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:hush@host/hub",
+        "https://ghp_hush@host/hub",
+        "https://me:hu@sh@host/hub",
+        "https://me:hush",  # of me:hush#rest@host/hub, which looks like the reference to a module
+        "https://me:hush/rest@host/hub",
+        "s3://AKIA:hush@bucket/hub",
+        "s3://AKIA:hush/rest@bucket/hub",
+        "s3://hush@bucket",
+        "sftp://hush@host/hub",
+        "abfs://me:hush@account/hub",
+        "zip://::https://hush@host/hub.zip",
+        "https://host/hub?token=hush",
+    ],
+)
+def test_credentials_in_addresses_are_refused_and_not_repeated(url):
+    with pytest.raises(InvalidParameterError, match="must not carry credentials, a query or '#'") as caught:
+        open_store(url)
+    assert not [secret for secret in ("hush", "hu@sh", "rest") if secret in str(caught.value)]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://host:8443/a@b/hub",
+        "http://[fe80:0:0:0:0:0:0:1]:8000/hub",
+        "s3://arn:aws:s3:us-west-2:123456789012:accesspoint/hub",
+        "abfs://container@account.dfs.core.windows.net/hub",
+        "github://owner:repository@main/hub",
+        "hf://owner/repository@main",
+        "zip://::file:///C:/me@home/hub.zip",
+        "file://C:/hub",
+    ],
+)
+def test_other_addresses_are_taken(url):
+    assert check_url(url) == url
 
 
 @pytest.mark.parametrize("reference", ["s3://bucket/hub", "s3://bucket/hub#", "s3://bucket/hub#@2"])

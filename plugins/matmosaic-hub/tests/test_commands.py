@@ -4,6 +4,7 @@ import json
 
 import pytest
 from matmosaic_hub import HubStore
+from matmosaic_hub.config import config_file
 
 from matmosaic.cli import main
 from matmosaic.modules import DirectoryStore
@@ -154,6 +155,18 @@ def test_credentials_are_refused(run):
     status, out, err = run("hubs", "add", "lab", "https://me:hush@host/hub")
     assert (status, out) == (2, "")
     assert "credentials" in err and "hush" not in err
+
+
+def test_unusable_file_of_names_is_one_message(run):
+    config_file().write_bytes(b"[hubs.lab]\nurl = 's3://h\xfcb'")
+    status, out, err = run("hubs", "list")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {config_file()} cannot be used: ") and err.count("\n") == 1
+
+
+def test_infinite_option_is_refused(run):
+    assert run("hubs", "add", "lab", "s3://bucket/hub", "--option", "z=1e400")[0] == 2
+    assert run("hubs", "list")[1] == "No hub has a name\n"
 
 
 def test_unreachable_hub_is_one_message(run, web):

@@ -109,12 +109,28 @@ def test_name_of_an_installed_store_is_refused():
 
 
 @pytest.mark.parametrize(
-    "text", ["[hubs", "[hubs]\nlab = 3", "[hubs.lab]\nurl = 'no url'", "[hubs.lab]\nurk = ''"]
+    ("text", "reason"),
+    [
+        ("[hubs", "Expected"),
+        ("hubs = 3", r"the file must have 'hubs', a table; 'hubs' is .*of another type"),
+        ("[hups.lab]\nurl = ''", r"the file must have 'hubs', a table; 'hups' is unknown"),
+        ("[hubs]\nlab = 3", r"\[hubs\.lab\] must be a table with 'url', .*Got a value of type int"),
+        ("[hubs.lab]\nurl = 'no url'", "a URL such as"),
+        ("[hubs.lab]\nurl = 'https://me:hush@host'", "must not carry credentials"),
+        ("[hubs.lab]\nurk = ''", "'url', a text and 'options', a table; 'urk', 'url' is unknown, missing"),
+        ("[hubs.lab]\nurl = 3", "'url' is .*of another type"),
+        ("[hubs.lab]\nurl = 's3://b'\noptions = 'a'", "'options' is .*of another type"),
+        ("[hubs.lab]\nurl = 's3://b'\n[hubs.lab.options]\nz = inf", "'z' .* finite number.* Got inf"),
+        ("[hubs.lab]\nurl = 's3://h\xfcb'", "'utf-8' codec"),
+    ],
 )
-def test_unusable_file_is_named(text):
-    config_file().write_text(text, encoding="utf-8")
-    with pytest.raises(StoreError, match=r"hubs\.toml cannot be used: .*Correct or delete it"):
+def test_unusable_file_is_named(text, reason):
+    config_file().write_bytes(text.encode("latin-1"))
+    with pytest.raises(
+        StoreError, match=rf"hubs\.toml cannot be used: .*{reason}.*\. Correct or delete it"
+    ) as it:
         HubOpener().names()
+    assert "hush" not in str(it.value)
 
 
 def test_file_of_the_user_by_default(monkeypatch):
@@ -128,7 +144,16 @@ def test_file_of_the_user_by_default(monkeypatch):
 
 @pytest.mark.parametrize(
     "url",
-    ["https://me:pass@host/hub", "https://host/hub?sig=pass", "zip://::https://me:pass@host/hub.zip"],
+    [
+        "https://me:pass@host/hub",
+        "https://pass@host/hub",
+        "https://me:pa@pass@host/hub",
+        "https://me:pa#pass@host/hub",
+        "https://me:pass/pass@host/hub",
+        "s3://me:pass@bucket/hub",
+        "https://host/hub?sig=pass",
+        "zip://::https://me:pass@host/hub.zip",
+    ],
 )
 def test_credentials_in_addresses_are_refused_and_not_repeated(url):
     for attempt in (
@@ -151,6 +176,25 @@ def test_credentials_are_not_kept(option):
     assert not config_file().exists()
 
 
+@pytest.mark.parametrize("value", ["https://me:hush@s3", "https://hush@s3"])
+def test_credentials_in_options_are_not_kept(value):
+    with pytest.raises(InvalidParameterError, match="looks like a credential") as caught:
+        HubOpener().add("lab", "s3://bucket/hub", {"endpoint_url": value})
+    assert "hush" not in str(caught.value)
+    assert not config_file().exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "value"),
+    [("s3://b", float("inf")), ("s3://b", float("nan")), ("s3://b", "\ud800"), ("s3://\ud800", 1)],
+)
+def test_what_cannot_be_read_again_is_not_written(url, value):
+    HubOpener().add("other", "s3://bucket/hub", {})
+    with pytest.raises(InvalidParameterError, match="finite number|cannot be written as TOML"):
+        HubOpener().add("lab", url, {"z": value})
+    assert HubOpener().names() == ["other"]
+
+
 @pytest.mark.parametrize("option", ["endpoint_url", "anon", "profile", "region_name"])
 def test_other_options_are_kept(option):
     assert not is_secret(option)
@@ -161,8 +205,13 @@ def test_texts_are_redacted():
     assert redact(text) == "cannot reach 'https://***@host/x?***' nor s3://***@b; really?"
     assert normalised("s3://bucket/hub/") == "s3://bucket/hub"
     assert normalised("https://host/hub.zip") == "zip://::https://host/hub.zip"
-    with pytest.raises(InvalidParameterError, match="is a URL such as"):
-        normalised("/data/hub")
+    assert (
+        redact("at https://me:hu@sh@host/a@b or https://hush@host")
+        == "at https://***@host/a@b or https://***@host"
+    )
+    for text in ("/data/hub", "file:///"):
+        with pytest.raises(InvalidParameterError, match="is a URL such as"):
+            normalised(text)
 
 
 def test_errors_of_file_systems_are_redacted():

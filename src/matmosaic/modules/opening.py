@@ -12,12 +12,56 @@ from matmosaic.modules.store import ModuleStore, StoreOpener
 URL = r"[A-Za-z][A-Za-z0-9+.-]+://[^#]*"
 
 _OPENER = "hub"
-_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+
+# What may stand between :// and the first slash: a host with a port, and where a storage writes its places
+# otherwise, that. All else with an @ or a colon is taken for a user name and a password.
+_PLACE = r"(\[[^@\]]*\]|[^:@]*)(:\d*)?"
+_PLACES = {
+    **dict.fromkeys(["s3", "s3a"], r"arn:[^@]*|[^:@]*"),
+    **dict.fromkeys(["abfs", "abfss", "az"], r"[^:@]*(@[^:@]*)?"),
+    "github": r"[^:@]*(:[^:@]*)?(@[^:@]*)?",
+}
 
 
 def is_url(text: str) -> bool:
     """Return whether a text is the URL of a store, rather than its name."""
     return re.fullmatch(URL, text) is not None
+
+
+def carries_credentials(url: str) -> bool:
+    """Return whether a URL, or a link of a chain of them, names a user, with or without password."""
+    parts = [link.partition("://") for link in url.split("::")]
+    return any(
+        sign and not re.fullmatch(_PLACES.get(protocol, _PLACE), rest.partition("/")[0])
+        for protocol, sign, rest in parts
+    )
+
+
+def check_url(url: str) -> str:
+    """Return a URL that may be shown and kept: references end up in logs and saved estimators.
+
+    Parameters
+    ----------
+    url : str
+        Address of a store.
+
+    Returns
+    -------
+    str
+        The same address.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it carries credentials, a query or a ``#``; the message does not repeat them.
+    """
+    if not (carries_credentials(url) or "?" in url or "#" in url):
+        return url
+    shown = f"{url.partition('://')[0]}://***" if carries_credentials(url) else re.split("[?#]", url)[0]
+    raise InvalidParameterError(
+        f"The address of a store must not carry credentials, a query or '#'. Got {shown!r} with some; give "
+        "credentials by the environment or the configuration of the storage, as the page on hubs says."
+    )
 
 
 def open_store(location: str) -> ModuleStore:
@@ -43,7 +87,7 @@ def open_store(location: str) -> ModuleStore:
         If the URL carries credentials.
     """
     if is_url(location):
-        return store_opener(f"Modules at {_checked(location)}").open(location)
+        return store_opener(f"Modules at {check_url(location)}").open(location)
     try:
         return plugins.load("stores", location)()
     except UnknownNameError:
@@ -75,14 +119,3 @@ def _open_configured(name: str) -> ModuleStore:
     if opener and name in configured:
         return opener.open(name)
     raise UnknownNameError(suggest(name, [*plugins.names("stores"), *configured], what="store"))
-
-
-def _checked(url: str) -> str:
-    """Return a URL that may be shown and kept: references end up in logs and saved estimators."""
-    if _PASSWORD.search(url) or "?" in url:
-        shown = _PASSWORD.sub("://***@", url.partition("?")[0])
-        raise InvalidParameterError(
-            f"A reference must not carry credentials or a query. Got {shown!r} with some; give them by the "
-            "environment or the configuration of the storage, as the page on hubs says."
-        )
-    return url

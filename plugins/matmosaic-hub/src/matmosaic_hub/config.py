@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import tomllib
@@ -15,6 +16,7 @@ from filelock import FileLock
 
 from matmosaic import plugins
 from matmosaic.exceptions import InvalidParameterError, StoreError, UnknownNameError, suggest
+from matmosaic.modules.opening import carries_credentials
 from matmosaic_hub.remote import write_atomically
 from matmosaic_hub.urls import is_secret, normalised
 
@@ -23,6 +25,9 @@ VARIABLE = "MATMOSAIC_HUBS"
 
 _NAME = re.compile(r"[A-Za-z][\w.-]+", re.ASCII)
 _OPTION = re.compile(r"[\w-]+", re.ASCII)
+
+_KEYS = {"url": str, "options": dict}
+_TYPES = {str: "text", dict: "table"}
 
 
 def config_file() -> Path:
@@ -42,16 +47,16 @@ def read_hubs() -> dict[str, dict[str, Any]]:
     """
     path = config_file()
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error}); check its permissions.") from error
     try:
-        hubs = tomllib.loads(text).get("hubs", {})
-        return {name: _checked(name, **hubs[name]) for name in sorted(hubs)}
-    except (tomllib.TOMLDecodeError, TypeError, InvalidParameterError) as error:
-        raise StoreError(f"{path} cannot be used: {error} Correct or delete it.") from error
+        return _parsed(content)
+    except ValueError as error:  # also of what is no TOML or no UTF-8
+        reason = str(error).rstrip(".")
+        raise StoreError(f"{path} cannot be used: {reason}. Correct or delete it.") from error
 
 
 def add_hub(name: str, url: str, options: Mapping[str, Any]) -> Path:
@@ -112,16 +117,46 @@ def _checked(name: str, *, url: str, options: Mapping[str, Any] | None = None) -
             "characters at least."
         )
     for option, value in (options or {}).items():
-        if is_secret(option):
-            raise InvalidParameterError(
-                f"The option {option!r} of the hub {name!r} looks like a credential, and those are not kept; "
-                "give it by the environment or configuration of the storage."
-            )
-        if not _OPTION.fullmatch(option) or not isinstance(value, str | bool | int | float):
-            raise InvalidParameterError(
-                f"The option {option!r} of hub {name!r} must be a text, number, true or false. Got {value!r}."
-            )
+        _check_option(name, option, value)
     return {"url": normalised(url), "options": dict(options or {})}
+
+
+def _check_option(name: str, option: str, value: Any) -> None:
+    if is_secret(option) or (isinstance(value, str) and carries_credentials(value)):
+        raise InvalidParameterError(
+            f"The option {option!r} of the hub {name!r} looks like a credential, and those are not kept; "
+            "give it by the environment or configuration of the storage."
+        )
+    is_value = isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
+    if not (_OPTION.fullmatch(option) and is_value):
+        raise InvalidParameterError(
+            f"The option {option!r} of hub {name!r} must be a text, finite number, true or false. "
+            f"Got {value!r}."
+        )
+
+
+def _parsed(content: bytes) -> dict[str, dict[str, Any]]:
+    """Return the hubs that a file names; raise ValueError if it says anything else."""
+    document = tomllib.loads(content.decode("utf-8"))
+    hubs = _table(document, "the file", {"hubs": dict}).get("hubs", {})
+    tables = {name: _table(hubs[name], f"[hubs.{name}]", _KEYS, required="url") for name in sorted(hubs)}
+    return {name: _checked(name, **table) for name, table in tables.items()}
+
+
+def _table(found: Any, where: str, keys: Mapping[str, type], *, required: str = "") -> dict[str, Any]:
+    expected = " and ".join(f"{key!r}, a {_TYPES[kind]}" for key, kind in keys.items())
+    if not isinstance(found, dict):
+        raise InvalidParameterError(
+            f"{where} must be a table with {expected}. Got a value of type {type(found).__name__}"
+        )
+    wrong = [key for key, value in found.items() if not isinstance(value, keys.get(key, ()))]
+    missing = [required] if required and required not in found else []
+    if wrong or missing:
+        raise InvalidParameterError(
+            f"{where} must have {expected}; {', '.join(map(repr, wrong + missing))} is unknown, missing or "
+            "of another type"
+        )
+    return found
 
 
 def _rewrite(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
@@ -129,12 +164,22 @@ def _rewrite(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
-            write_atomically(path, _text(change(read_hubs())).encode())
+            write_atomically(path, _content(change(read_hubs())))
     except StoreError:
         raise
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error}); check its permissions.") from error
     return path
+
+
+def _content(hubs: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Return the content of the file, after reading it: once it is written, all commands depend on it."""
+    try:
+        content = _text(hubs).encode()
+        _parsed(content)
+    except ValueError as error:
+        raise InvalidParameterError(f"The hub cannot be written as TOML ({error}); correct it.") from error
+    return content
 
 
 def _text(hubs: Mapping[str, Mapping[str, Any]]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from matmosaic.exceptions import InvalidParameterError
+from matmosaic.modules.opening import check_url
 
-_USERINFO = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+_USERINFO = re.compile(r"://[^/\s]*@")
 _QUERY = re.compile(r"(://[^\s?'\"]*)\?[^\s'\")\]]*")
 _SECRETS = re.compile(r"(pass|secret|token|credential|signature|auth|^sas|^key$|_key$)", re.IGNORECASE)
 
@@ -27,16 +28,12 @@ def normalised(url: str) -> str:
     Raises
     ------
     InvalidParameterError
-        If it is no URL, or if it carries credentials.
+        If it is no URL, or if it carries credentials, a query or a ``#``.
     """
+    url = url.rstrip("/") if isinstance(url, str) and not url.endswith("://") else url
     if not isinstance(url, str) or "://" not in url:
         raise InvalidParameterError(f"A hub's address is a URL such as 's3://bucket/hub'. Got {url!r}.")
-    if redact(url) != url or "#" in url:
-        raise InvalidParameterError(
-            f"A hub's address must not carry credentials, a query or '#'. Got {redact(url)!r} with some; "
-            "give credentials by storage_options=, or by the environment or configuration of the storage."
-        )
-    url = url if url.endswith("://") else url.rstrip("/")
+    check_url(url)
     return f"zip://::{url}" if url.lower().endswith(".zip") and "::" not in url else url
 
 
