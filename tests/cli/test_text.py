@@ -26,6 +26,12 @@ def test_long_cells_keep_both_ends():
     assert text.endswith("emt-volume")
 
 
+def test_whole_columns_are_not_shortened():
+    long = "x" * 50
+    line = table(["a", "b"], [[long, long]], whole=["a"]).splitlines()[-1]
+    assert line.split() == [long, shorten(long)]
+
+
 @pytest.mark.parametrize(
     ("values", "expected"), [([2.513, 13.2], 2), ([0.0519], 4), ([150.0], 0), ([0.0], 0), ([float("nan")], 0)]
 )

@@ -9,7 +9,13 @@ from collections.abc import Iterable, Sequence
 CELL_WIDTH = 32
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[str] = ()) -> str:
+def table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Iterable[str] = (),
+    whole: Iterable[str] = (),
+) -> str:
     """Return rows below their headers.
 
     Parameters
@@ -20,13 +26,19 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Ite
         Cells, as many as headers.
     numbers : iterable of str, optional
         Headers of the columns that are aligned to the right.
+    whole : iterable of str, optional
+        Headers of the columns that are never shortened: whoever reads a reference may want to copy it.
 
     Returns
     -------
     str
         Lines without trailing spaces.
     """
-    cells = [[shorten(cell) for cell in row] for row in rows]
+    kept = set(whole)
+    cells = [
+        [cell if header in kept else shorten(cell) for header, cell in zip(headers, row, strict=True)]
+        for row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     right = set(numbers)
     lines = [list(headers), ["-" * width for width in widths], *cells]

@@ -57,7 +57,12 @@ def run_list(arguments: argparse.Namespace) -> Result:
     hubs = _opener().hubs()
     rows = [[f"{name}:", hub["url"]] for name, hub in hubs.items()]
     document = {"hubs": [{"name": name, **hub} for name, hub in hubs.items()]}
-    return Result(document, table(["hub", "address"], rows) if rows else "No hub has a name")
+    return Result(document, _text(rows))
+
+
+def _text(rows: list[list[str]]) -> str:
+    headers = ["hub", "address"]
+    return table(headers, rows, whole=headers) if rows else "No hub has a name"
 
 
 def run_remove(arguments: argparse.Namespace) -> Result:
