@@ -1,3 +1,4 @@
+import gc
 import json
 import shutil
 
@@ -60,6 +61,21 @@ def test_unknown_store_is_an_error(run):
     outcome = run("modules", "list", "bundeld:x")
     assert outcome.status == 2
     assert "Did you mean 'bundled'?" in outcome.err
+
+
+def test_references_are_listed_whole(run, store, tmp_path):
+    long = shutil.copytree(store, tmp_path / "a-name-of-more-characters-than-a-cell-of-a-table-has")
+    for action in ("list", "verify"):
+        lines = run("modules", action, long).out.splitlines()
+        assert [line.split()[0] for line in lines[2:]] == [str(long / "first"), str(long / "second")]
+
+
+@pytest.mark.parametrize("action", ["list", "show", "verify", "pull"])
+def test_no_reference_is_not_the_current_directory(run, action, store, monkeypatch):
+    monkeypatch.chdir(store)
+    outcome = run("modules", action, "")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.endswith("Got ''.\n")
 
 
 # --- show --------------------------------------------------------------------------------------------
@@ -199,6 +215,22 @@ def test_damaged_module_is_named_and_others_verified(run, own):
     assert "sha256" in outcome.out
     document = run("modules", "verify", own, "--json").document
     assert [entry["intact"] for entry in document["modules"]] == [False, True]
+    assert [entry["state"] for entry in document["modules"]] == ["damaged", "intact"]
+
+
+@pytest.mark.filterwarnings("ignore:Module 'first' has a head")
+def test_adapters_without_their_base_are_unavailable(run, data, store, tmp_path):
+    hub = shutil.copytree(store, tmp_path / "hub")
+    options = ["--target", "shear_modulus", "--unit", "GPa", "--kind", "adapter", "--start", hub / "first"]
+    assert run("pretrain", data, *options, "--store", hub, "--name", "small", "--epochs", 0).status == 0
+    shutil.move(hub / "small", tmp_path / "alone" / "small")
+    gc.collect()  # a base that is in use would be found
+    outcome = run("modules", "verify", tmp_path / "alone", "--json")
+    (entry,) = outcome.document["modules"]
+    assert (outcome.status, entry["state"], entry["intact"]) == (1, "unavailable", False)
+    assert "was not found" in entry["error"]
+    lines = run("modules", "verify", tmp_path / "alone", store).out.splitlines()
+    assert [line.split()[1] for line in lines[2:5]] == ["unavailable", "intact", "intact"]
 
 
 def test_nothing_to_verify_is_an_error(run):

@@ -113,7 +113,7 @@ def _list_text(entries: list[dict[str, Any]]) -> str:
     headers = ["module", "target", "MAE", "trained on", "backbone", "licence"]
     rows = [_list_row(entry) for entry in entries if "error" not in entry]
     errors = [f"unreadable: {entry['error']}" for entry in entries if "error" in entry]
-    shown = [table(headers, rows, numbers=["MAE", "trained on"])] if rows else []
+    shown = [table(headers, rows, numbers=["MAE", "trained on"], whole=["module"])] if rows else []
     return "\n".join([*shown, *errors])
 
 
@@ -261,7 +261,8 @@ def _add_verify(actions: Any, common: argparse.ArgumentParser) -> None:
         "verify",
         common,
         help="recompute checksums and golden outputs",
-        description="Recompute the checksums and golden outputs of modules; status 1 if one is damaged.",
+        description="Recompute the checksums and golden outputs of modules; status 1 if one is damaged, "
+        "or unavailable: not cached and not reachable, or without the module that its adapters are for.",
     )
     parser.add_argument(
         "references",
@@ -273,7 +274,7 @@ def _add_verify(actions: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run_verify(arguments: argparse.Namespace) -> Result:
-    """Verify each module; a damaged one does not stop the others."""
+    """Verify each module; one that is damaged or unavailable does not stop the others."""
     from matmosaic.cli._references import expand
 
     references = expand(arguments.references)
@@ -281,24 +282,29 @@ def run_verify(arguments: argparse.Namespace) -> Result:
         raise UnknownNameError(f"No module matches {' '.join(arguments.references)}; nothing was verified.")
     entries = [_verified(reference) for reference in references]
     headers = ["module", "state", "deviation"]
-    rows = [[entry["reference"], _state(entry), _deviation(entry["deviation"])] for entry in entries]
+    rows = [[entry["reference"], entry["state"], _deviation(entry["deviation"])] for entry in entries]
     errors = [f"{entry['reference']}: {entry['error']}" for entry in entries if entry["error"]]
-    text = "\n".join([table(headers, rows, numbers=["deviation"]), *errors])
+    text = "\n".join([table(headers, rows, numbers=["deviation"], whole=["module"]), *errors])
     return Result({"modules": entries}, text, FAILED if errors else 0)
 
 
 def _verified(reference: str) -> dict[str, Any]:
     from matmosaic.modules import load_module
 
+    deviation, problem = None, None
     try:
-        deviation = load_module(reference).verify()
-    except MatmosaicError as error:
-        return {"reference": reference, "intact": False, "deviation": None, "error": str(error)}
-    return {"reference": reference, "intact": True, "deviation": deviation, "error": None}
-
-
-def _state(entry: dict[str, Any]) -> str:
-    return "intact" if entry["intact"] else "damaged"
+        deviation, state = load_module(reference).verify(), "intact"
+    except ModuleFormatError as error:
+        state, problem = "damaged", str(error)
+    except MatmosaicError as error:  # nothing was read that could be judged
+        state, problem = "unavailable", str(error)
+    return {
+        "reference": reference,
+        "state": state,
+        "intact": state == "intact",
+        "deviation": deviation,
+        "error": problem,
+    }
 
 
 def _deviation(value: float | None) -> str:
