@@ -1,13 +1,14 @@
 """References: what users write where a module is expected."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from matmosaic import plugins
 from matmosaic.exceptions import InvalidParameterError, ModuleFormatError, UnknownNameError
 from matmosaic.modules import DirectoryStore, list_modules, load_module, resolve
-from matmosaic.modules.references import _parse
+from matmosaic.modules.references import _parse, store_names
 
 
 @pytest.fixture
@@ -121,6 +122,26 @@ def test_what_was_meant_is_said(folder, tmp_path):
         list_modules(tmp_path / "empty")
     with pytest.raises(InvalidParameterError, match=r"Got 3\."):
         resolve(3)
+
+
+def test_names_of_hubs_are_proposed(monkeypatch):
+    opener = SimpleNamespace(names=lambda: ["lab"])
+    names, load = plugins.names, plugins.load
+    monkeypatch.setattr(plugins, "names", lambda kind: ["hub"] if kind == "openers" else names(kind))
+    monkeypatch.setattr(
+        plugins, "load", lambda kind, name: (lambda: opener) if kind == "openers" else load(kind, name)
+    )
+    assert store_names() == [*names("stores"), "lab"]
+    with pytest.raises(UnknownNameError, match="A name needs its store: 'bundled:gap', .*'lab:gap'"):
+        resolve("gap")
+    with pytest.raises(UnknownNameError, match=r"write 'lab:NAME' for one of its modules, 'lab:\*' for all"):
+        list_modules("lab")
+
+
+def test_without_the_plugin_for_hubs_stores_are_proposed(monkeypatch):
+    names = plugins.names
+    monkeypatch.setattr(plugins, "names", lambda kind: [] if kind == "openers" else names(kind))
+    assert store_names() == names("stores")
 
 
 @pytest.mark.parametrize("path", [r"C:\modules\gap", "C:modules", "/a/b:c", "./a:b", "~/a:b", "gap"])

@@ -19,11 +19,17 @@ from pathlib import Path
 from typing import TypeAlias
 
 from matmosaic import plugins
-from matmosaic.exceptions import InvalidParameterError, ModuleFormatError, UnknownNameError, suggest
+from matmosaic.exceptions import (
+    InvalidParameterError,
+    ModuleFormatError,
+    PluginError,
+    UnknownNameError,
+    suggest,
+)
 from matmosaic.modules._files import CARD_FILE, check_no_mixture, is_module, read_module
 from matmosaic.modules.card import ModuleCard
 from matmosaic.modules.module import PretrainedModule
-from matmosaic.modules.opening import URL, is_url, open_store
+from matmosaic.modules.opening import URL, is_url, open_store, store_opener
 from matmosaic.modules.store import ModuleStore, VersionedModuleStore
 from matmosaic.modules.summary import ModuleSummary
 
@@ -188,6 +194,15 @@ def read_summary(reference: str) -> ModuleSummary:
     return ModuleSummary.of(read_card(reference))
 
 
+def store_names() -> list[str]:
+    """Return the names that may stand before the colon: of store plugins, then of configured hubs."""
+    try:
+        configured = list(store_opener("Names of hubs").names())
+    except PluginError:  # hubs need a plugin
+        configured = []
+    return [*plugins.names("stores"), *configured]
+
+
 def is_store_reference(text: str) -> bool:
     """Return whether a text is of the form ``store:name``, and neither a path nor a URL."""
     return _STORE_REFERENCE.fullmatch(text) is not None and "://" not in text
@@ -285,16 +300,19 @@ def _checked(path: Path) -> Path:
             message = f"{str(path)!r} holds modules but is none; write {str(path / '*')!r} for all of them."
             raise UnknownNameError(message) from error
         if not path.exists() and len(path.parts) == 1:
-            message = (
-                f"There is no module directory {str(path)!r}. A name needs its store: {_in_stores(path)}."
-            )
+            message = f"There is no module directory {str(path)!r}. {_with_store(str(path))}"
             raise UnknownNameError(message) from error
         raise
     return path
 
 
-def _in_stores(name: Path) -> str:
-    return ", ".join(f"'{store}:{name}'" for store in plugins.names("stores"))
+def _with_store(name: str) -> str:
+    """Return what may have been meant by a name alone: a store, or a module of one."""
+    stores = store_names()
+    if name in stores:
+        return f"It is the name of a store; write '{name}:NAME' for one of its modules, '{name}:*' for all."
+    listing = ", ".join(f"'{store}:{name}'" for store in stores)
+    return f"A name needs its store: {listing}."
 
 
 def _is_glob(text: str) -> bool:
