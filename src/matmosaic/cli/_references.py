@@ -37,7 +37,8 @@ def expand(references: Iterable[str]) -> list[str]:
     found: list[str] = []
     for reference in map(_of_hub, references):
         path = Path(reference)
-        if path.is_dir() and not (path / "card.json").exists():
+        # "" is no path, although Path("") is the current directory.
+        if reference and path.is_dir() and not (path / "card.json").exists():
             found += [str(path / name) for name in DirectoryStore(path).names()]
         else:
             found += list_modules(reference)
@@ -50,9 +51,14 @@ def _of_hub(reference: str) -> str:
 
     if is_url(reference):
         return f"{reference.rstrip('/')}#*"
-    if is_hub(Path(reference)):
-        return f"{Path(reference).absolute().as_uri()}#*"
+    if reference and is_hub(Path(reference)):
+        return f"{folder_url(reference)}#*"
     return f"{reference}*" if re.fullmatch(r"[A-Za-z][\w.-]+:", reference) else reference
+
+
+def folder_url(folder: str) -> str:
+    """Return the URL of a folder: the same one however its path is written."""
+    return Path(folder).expanduser().resolve().as_uri()
 
 
 def is_hub(path: Path) -> bool:

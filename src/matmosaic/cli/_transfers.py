@@ -62,12 +62,13 @@ def add_pull(actions: Any, common: argparse.ArgumentParser) -> None:
 
 def run_push(arguments: argparse.Namespace) -> Result:
     """Publish what a reference stands for."""
+    _check_place(arguments.hub, "HUB")
     hub, name, version = _destination(arguments.hub)
     modules = _loaded(arguments.reference)
     if name and len(modules) > 1:
         raise InvalidParameterError(
             f"{arguments.hub!r} names one module, but {arguments.reference!r} stands for {len(modules)}; "
-            f"write {hub!r} alone."
+            f"write {_of_store(hub, '')!r} alone."
         )
     publish = _publisher(hub)
     return _copied({ref: _renamed(module, name, version) for ref, module in modules.items()}, publish)
@@ -75,15 +76,21 @@ def run_push(arguments: argparse.Namespace) -> Result:
 
 def run_pull(arguments: argparse.Namespace) -> Result:
     """Load what a reference stands for, which caches it, and copy it."""
-    modules = _loaded(arguments.reference)
-    if arguments.to is None:
-        return _copied(modules, lambda module: ("cache", True))
-    if _names_hub(arguments.to):
-        return _copied(modules, _publisher(_destination(arguments.to)[0]))
+    keep = _keeper(arguments.to)
+    return _copied(_loaded(arguments.reference), keep)
+
+
+def _keeper(to: str | None) -> _Keep:
+    """Return what keeps a module in the cache alone, in a hub, or in a directory."""
+    if to is None:
+        return lambda module: ("cache", True)
+    _check_place(to, "--to")
+    if _names_hub(to):
+        return _publisher(_destination(to)[0])
     from matmosaic.modules import DirectoryStore
 
-    store = DirectoryStore(arguments.to)
-    return _copied(modules, lambda module: _saved(module, store))
+    store = DirectoryStore(to)
+    return lambda module: _saved(module, store)
 
 
 def _loaded(reference: str) -> dict[str, PretrainedModule]:
@@ -96,14 +103,29 @@ def _loaded(reference: str) -> dict[str, PretrainedModule]:
     return {one: load_module(one) for one in references}
 
 
+def _check_place(text: str, argument: str) -> None:
+    """Raise InvalidParameterError for what would make a folder that nobody asked for."""
+    from matmosaic.modules.references import store_names
+
+    if not text:
+        raise InvalidParameterError(
+            f"{argument} must be a hub, such as 'lab:' or a URL, or a folder. Got ''."
+        )
+    if text in store_names() and not Path(text).exists():
+        raise InvalidParameterError(
+            f"{text!r} is the name of a hub or store; write '{text}:' for that, or './{text}' for a folder."
+        )
+
+
 def _destination(text: str) -> tuple[str, str | None, str | None]:
     """Return the hub, name and version of ``lab:name@version``, ``URL#name@version`` or a folder."""
+    from matmosaic.cli._references import folder_url
     from matmosaic.modules.opening import is_url
 
     if _names_hub(text):
         hub, _, rest = text.partition("#" if is_url(text.partition("#")[0]) else ":")
     else:
-        hub, rest = Path(text).expanduser().absolute().as_uri(), ""
+        hub, rest = folder_url(text), ""
     name, _, version = rest.partition("@")
     return hub, name or None, version or None
 
@@ -118,7 +140,7 @@ def _names_hub(text: str) -> bool:
 
 def _publisher(hub: str) -> _Keep:
     """Return what publishes a module in a hub."""
-    from matmosaic.modules.opening import is_url, open_store
+    from matmosaic.modules.opening import open_store
 
     store = open_store(hub)
     if not hasattr(store, "publish"):
@@ -126,10 +148,18 @@ def _publisher(hub: str) -> _Keep:
 
     def publish(module: PretrainedModule) -> tuple[str, bool]:
         new = store.publish(module)
-        sign = "#" if is_url(hub) else ":"
-        return f"{hub}{sign}{module.card.name}@{module.card.version}", new
+        return _of_store(hub, f"{module.card.name}@{module.card.version}"), new
 
     return publish
+
+
+def _of_store(store: str, name: str) -> str:
+    """Return ``lab:name`` or ``URL#name``; without a name ``lab:`` or the URL."""
+    from matmosaic.modules.opening import is_url
+
+    if is_url(store):
+        return f"{store}#{name}" if name else store
+    return f"{store}:{name}"
 
 
 def _saved(module: PretrainedModule, store: DirectoryStore) -> tuple[str, bool]:
