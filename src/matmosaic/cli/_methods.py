@@ -77,6 +77,10 @@ class Method:
     heeds: tuple[str, ...] = ()
     """Settings that it has beside those of all networks."""
 
+    def starts_from(self, references: Sequence[str]) -> list[str]:
+        """Return the references that were given or, of a mixture, the bundled modules if there are none."""
+        return list(references) or ([self.bundled] if self.modules == "all" else [])
+
 
 def _constant(module: None, settings: Settings) -> Any:
     from sklearn.dummy import DummyRegressor
@@ -142,7 +146,7 @@ def estimator_for(name: str | None, references: Sequence[str], settings: Setting
     name : str or None
         Name of the method; None is scratch, transfer or moe where no module, one or several are given.
     references : sequence of str
-        Modules that were given.
+        Modules that were given; a mixture takes the bundled ones if there are none.
     settings : Settings
         Options of training.
 
@@ -158,10 +162,11 @@ def estimator_for(name: str | None, references: Sequence[str], settings: Setting
     if name not in networks:
         raise UnknownNameError(suggest(name, networks, what="estimator"))
     method = METHODS[name]
+    references = method.starts_from(references)
     _check_references(method, references)
     check_mixture_settings([method], settings)
     _check_head(method, settings)
-    given = {"none": None, "each": next(iter(references), None), "all": list(references)}[method.modules]
+    given = {"none": None, "each": next(iter(references), None), "all": references}[method.modules]
     return method, method.build(given, settings)
 
 
@@ -180,11 +185,9 @@ def _check_references(method: Method, references: Sequence[str]) -> None:
         raise InvalidParameterError(
             f"--estimator {method.name} starts from no module. Got {list(references)}."
         )
-    wrong = not references if method.modules == "all" else len(references) != 1
-    if method.modules != "none" and wrong:
-        expected = "modules, each" if method.modules == "all" else "one module,"
+    if method.modules == "each" and len(references) != 1:
         raise InvalidParameterError(
-            f"--estimator {method.name} starts from {expected} named with --module. Got "
+            f"--estimator {method.name} starts from one module, named with --module. Got "
             f"{list(references) or 'none'}; `matmosaic modules list` shows those that ship with matmosaic."
         )
 

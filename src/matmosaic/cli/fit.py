@@ -34,8 +34,9 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--estimator",
         metavar="NAME",
-        help="scratch, transfer, moe, a mixture of modules, or composed, their mean (default: scratch "
-        "without --module, transfer with one, moe with several)",
+        help="scratch, transfer, moe, a mixture of modules, or composed, their mean; these two take "
+        "bundled modules if none is named (default: scratch without --module, transfer with one, moe with "
+        "several)",
     )
     parser.add_argument(
         "--module",
@@ -85,11 +86,12 @@ def run(arguments: argparse.Namespace) -> Result:
     document = {
         "model": arguments.output,
         "estimator": method.name,
-        "modules": arguments.modules,
+        "modules": method.starts_from(arguments.modules),
         **describe_fit(estimator, data, arguments.target, seconds),
         **describe_mixture(estimator),
     }
-    return Result(document, _text(document), INTERRUPTED if interrupted else 0)
+    unnamed = not arguments.modules
+    return Result(document, _text(document, unnamed=unnamed), INTERRUPTED if interrupted else 0)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -160,11 +162,12 @@ def _check_free(path: Path, *, overwrite: bool) -> None:
         raise StoreError(f"{path} exists; choose another place with -o, or replace a model with --overwrite.")
 
 
-def _text(document: dict[str, Any]) -> str:
+def _text(document: dict[str, Any], *, unnamed: bool) -> str:
     from matmosaic.cli._mixture import text_of_mixture
 
     model = document["model"]
     saved = f"Saved {model}; use it with:\n  matmosaic predict {model} DATA -o FILE.csv"
     told = text_of_mixture(document)
     mixture = f"\n\n{told}\n\n" if told else "\n"
-    return f"{text_of_fit(document)}{mixture}{saved}"
+    taken = f"No module was named; used {', '.join(document['modules'])}.\n" if told and unnamed else ""
+    return f"{taken}{text_of_fit(document)}{mixture}{saved}"
