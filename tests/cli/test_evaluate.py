@@ -122,6 +122,7 @@ def test_modules_of_two_bases_are_refused_before_training(evaluate, store, monke
     outcome = evaluate("--estimators", "constant,composed", "--module", store / "first", "bundled:emt-volume")
     assert outcome.status == 2
     assert "the parameters of these modules cannot be averaged, as they differ" in outcome.err
+    assert "use --combine features, which weighs" in outcome.err
 
 
 def test_modules_of_different_widths_are_refused_before_training(evaluate, store, monkeypatch):
@@ -130,7 +131,7 @@ def test_modules_of_different_widths_are_refused_before_training(evaluate, store
         patch.setattr(TransferRegressor, "fit", None)
         outcome = evaluate("--estimators", "scratch,moe", *modules)
     assert (outcome.status, outcome.out) == (2, "")
-    assert "Got {'first': 8, 'emt-volume': 32}. Set width=8, say" in outcome.err
+    assert "Got {'first': 8, 'emt-volume': 32}. Set --width 8, say" in outcome.err
     assert evaluate("--estimators", "moe", *modules, "--cv", 2, "--width", 8).status == 0
 
 

@@ -139,7 +139,7 @@ def test_modules_of_different_widths_are_mixed(fit, unlike, how, tmp_path):
 def test_modules_of_different_widths_cannot_be_added(fit, unlike):
     outcome = fit(*unlike)
     assert (outcome.status, outcome.out) == (2, "")
-    assert "Got {'first': 8, 'emt-volume': 32}. Set width=8, say" in outcome.err
+    assert "Got {'first': 8, 'emt-volume': 32}. Set --width 8, say" in outcome.err
 
 
 def test_glob_of_several_modules_makes_a_mixture(fit):
@@ -194,6 +194,22 @@ def test_weights_of_a_composition(fit, data, several, run, tmp_path):
     assert load_estimator(tmp_path / "model").composed_card_.name == "composed"
 
 
+@pytest.mark.parametrize(("estimator", "bundled"), [("moe", "bundled:*"), ("composed", "bundled:emt-*")])
+def test_mixture_takes_the_bundled_modules_if_none_is_named(fit, estimator, bundled):
+    outcome = fit("--estimator", estimator)
+    assert outcome.out.startswith(f"No module was named; used {bundled}.\nTrained on ")
+    document = fit("--estimator", estimator, "--overwrite", "--json").document
+    assert document["modules"] == [bundled]
+    assert len(document.get("weights", document.get("gate_scores"))) == len(list_modules(bundled))
+    assert "No module was named" not in fit("--estimator", estimator, "--module", bundled, "--overwrite").out
+
+
+def test_modules_of_two_bases_are_told_the_option(fit, several):
+    outcome = fit("--estimator", "composed", "--modules", several, "bundled:emt-volume")
+    assert outcome.status == 2
+    assert "use --combine features, which weighs" in outcome.err
+
+
 @pytest.mark.parametrize("target", ["mass", "size"])
 def test_head_of_the_named_property_is_inherited(target, fit, wide, several, tmp_path):
     outcome = fit(
@@ -210,7 +226,7 @@ def test_head_of_the_named_property_is_inherited(target, fit, wide, several, tmp
 def test_new_head_for_a_known_property_is_said(fit, wide, several):
     outcome = fit("--module", several, "--drop-missing", path=wide, target="mass")
     assert outcome.status == 0
-    assert "warning: Module 'two' has a head for 'mass', and head='new' starts a new one." in outcome.err
+    assert "warning: Module 'two' has a head for 'mass', and --head new starts a new one." in outcome.err
 
 
 def test_head_of_another_property_is_not_inherited(fit, several):
@@ -236,7 +252,6 @@ def test_unit_of_embedded_data_is_known(fit):
         (["--head", "inherit"], "--head inherit takes the head of one module. Got --estimator scratch"),
         (["--module", "bundled:*", "--head", "inherit"], "Got --estimator moe; leave it out, or use"),
         (["--module", "bundled:emt-volume", "--head", "old"], "invalid choice: 'old'"),
-        (["--estimator", "moe"], "--estimator moe starts from modules, each named with --module."),
         (
             ["--module", "bundled:emt-volume", "--n-active", 2],
             "--n-active is for mixtures of modules: moe, composed. Got transfer",
@@ -244,7 +259,6 @@ def test_unit_of_embedded_data_is_known(fit):
         (["--guard", "report"], "--guard is for mixtures of modules: moe. Got scratch"),
         (["--width", 8], "--width is for mixtures of modules: moe. Got scratch"),
         (["--combine", "features"], "--combine is for mixtures of modules: composed. Got scratch"),
-        (["--estimator", "composed"], "--estimator composed starts from modules, each named with --module."),
         (
             ["--estimator", "composed", "--modules", "bundled:*", "--guard", "report"],
             "--guard is for mixtures of modules: moe. Got composed",

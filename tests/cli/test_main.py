@@ -12,7 +12,8 @@ import pytest
 
 from matmosaic._version import __version__
 from matmosaic.cli import _main
-from matmosaic.cli._console import Result
+from matmosaic.cli._console import Result, with_options
+from matmosaic.cli._main import build_parser
 from matmosaic.exceptions import DeviceMemoryError, InvalidParameterError, IsolatedAtomWarning
 
 HEAVY = "{'torch', 'torch_geometric', 'sklearn', 'skorch', 'pymatgen', 'ase', 'matminer'}"
@@ -124,6 +125,20 @@ def test_bad_usage(run, arguments, message):
 def test_error_is_one_message(run, failing, error, status, message):
     failing(raising(error))
     assert run("plugins") == (status, "", message)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Use head='new'.", "Use --head new."),
+        ("Set n_active=2, or pass overwrite=True.", "Set --n-active 2, or pass --overwrite."),
+        ("Use kind='full', or --head=x.", "Use kind='full', or --head=x."),  # fit has no --kind
+        ("The parameter ahead='new' of module=None", "The parameter ahead='new' of module=None"),
+    ],
+)
+def test_messages_name_the_options_of_the_command(message, expected):
+    arguments = build_parser().parse_args(["fit", "DATA", "--target", "y", "-o", "model"])
+    assert with_options(message, arguments) == expected
 
 
 def test_debug_shows_the_traceback(run, failing):

@@ -18,9 +18,8 @@ DATA_HELP = (
     "a matminer table (.json), JSON lines, extended XYZ, parquet, a folder of CIFs with id_prop.csv, "
     "a folder or pattern of CIF or POSCAR files, or bundled:alloys"
 )
-REFERENCE_HELP = (
-    "a module: store:name such as bundled:emt-eform, URL#name, or the path of its directory; globs match many"
-)
+MODULE_HELP = "a module: store:name such as bundled:emt-eform, URL#name, or the path of its directory"
+REFERENCE_HELP = f"{MODULE_HELP}; globs match many"
 
 
 def common_options() -> argparse.ArgumentParser:
@@ -80,8 +79,9 @@ def add_unfrozen(parser: argparse.ArgumentParser) -> None:
         type=groups,
         default="last",
         metavar="GROUPS",
-        help="what of a module is trained besides the head: head (nothing), last, all, or names of layer "
-        "groups with commas between (default: last)",
+        help="what of a module is trained besides the head: head (nothing), last, all, adapters (of transfer "
+        "and composed: small layers between its own, which stay as they are), or names of layer groups with "
+        "commas between (default: last)",
     )
 
 
@@ -99,7 +99,7 @@ def add_head(parser: argparse.ArgumentParser) -> None:
 def add_mixture(parser: argparse.ArgumentParser) -> None:
     """Add what is particular to mixtures of modules."""
     parser.add_argument(
-        "--n-active", type=positive, metavar="K", help="modules that a mixture keeps (default: all)"
+        "--n-active", type=positive, metavar="K", help="modules that moe or composed keeps (default: all)"
     )
     parser.add_argument(
         "--aggregation",

@@ -7,10 +7,25 @@ import contextlib
 import json
 import logging
 import math
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TextIO
+
+# Options that are called as parameters in Python, of which messages speak.
+_PARAMETERS = (
+    "aggregation",
+    "combine",
+    "device",
+    "guard",
+    "head",
+    "kind",
+    "n_active",
+    "overwrite",
+    "unfrozen",
+    "width",
+)
 
 
 class Result(NamedTuple):
@@ -39,7 +54,7 @@ def console(arguments: argparse.Namespace) -> Iterator[None]:
     logger.setLevel(_level(arguments))
     try:
         with warnings.catch_warnings():
-            _show_warnings_as_lines()
+            _show_warnings_as_lines(arguments)
             yield
     finally:
         logger.removeHandler(handler)
@@ -52,7 +67,19 @@ def _level(arguments: argparse.Namespace) -> int:
     return logging.INFO if arguments.verbose else logging.WARNING
 
 
-def _show_warnings_as_lines() -> None:
+def with_options(message: str, arguments: argparse.Namespace) -> str:
+    """Return a message with ``--head new`` for ``head='new'``, where the command has that option."""
+    known = "|".join(name for name in _PARAMETERS if hasattr(arguments, name))
+    return re.sub(rf"(?<![\w-])({known})=(?:'([^']*)'|(\w+))", _option, message) if known else message
+
+
+def _option(match: re.Match[str]) -> str:
+    name, text, word = match.groups()
+    option = f"--{name.replace('_', '-')}"
+    return option if word == "True" else f"{option} {text or word}"
+
+
+def _show_warnings_as_lines(arguments: argparse.Namespace) -> None:
     """Print matmosaic's and other libraries' warnings; what is for programmers only stays hidden."""
 
     def show(
@@ -63,7 +90,8 @@ def _show_warnings_as_lines() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        print("warning:", " ".join(str(message).split()), file=sys.stderr)
+        line_of_text = " ".join(str(message).split())
+        print("warning:", with_options(line_of_text, arguments), file=sys.stderr)
 
     warnings.showwarning = show
     for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from matmosaic._version import __version__
 from matmosaic.cli._arguments import common_options
-from matmosaic.cli._console import Result, console, write
+from matmosaic.cli._console import Result, console, with_options, write
 from matmosaic.cli.demo import add as add_demo
 from matmosaic.cli.evaluate import add as add_evaluate
 from matmosaic.cli.fit import add as add_fit
@@ -84,16 +84,16 @@ def _run(arguments: argparse.Namespace) -> int:
         _drop_stdout()
         return FAILED
     except Exception as error:  # the command line has no caller that could handle it
-        return _report(error, debug=arguments.debug)
+        return _report(error, arguments)
 
 
-def _report(error: Exception, *, debug: bool) -> int:
-    if debug:
+def _report(error: Exception, arguments: argparse.Namespace) -> int:
+    if arguments.debug:
         traceback.print_exception(error)
     if isinstance(error, MatmosaicError):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {with_options(str(error), arguments)}", file=sys.stderr)
         return FAILED if isinstance(error, DeviceMemoryError) else BAD_INPUT
-    remedy = "" if debug else " Run again with --debug to see where, and report it."
+    remedy = "" if arguments.debug else " Run again with --debug to see where, and report it."
     print(f"error: unexpected {type(error).__name__}: {error}.{remedy}", file=sys.stderr)
     return FAILED
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matmosaic.cli._arguments import REFERENCE_HELP, add_command, add_data, add_epochs, key_value, separated
+from matmosaic.cli._arguments import MODULE_HELP, add_command, add_data, add_epochs, key_value, separated
 from matmosaic.cli._console import Result
 from matmosaic.exceptions import InvalidParameterError, StoreError, UnknownNameError, suggest
 
@@ -44,7 +44,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="of the network, such as width=32; may be given more than once",
     )
-    parser.add_argument("--start", metavar="REF", help=f"train this module further: {REFERENCE_HELP}")
+    parser.add_argument("--start", metavar="REF", help=f"train this module further: {MODULE_HELP}")
     parser.add_argument(
         "--kind",
         choices=("full", "adapter"),
