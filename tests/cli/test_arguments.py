@@ -3,6 +3,7 @@ import argparse
 import pytest
 
 from matmosaic.cli import _arguments as arguments
+from matmosaic.cli._methods import METHODS
 from matmosaic.learning.aggregation import AGGREGATIONS
 
 
@@ -49,3 +50,14 @@ def test_seed_fits_numpy():
     assert arguments.seed("4294967295") == 2**32 - 1
     with pytest.raises(argparse.ArgumentTypeError, match="below 2"):
         arguments.seed("4294967296")
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate"])
+def test_help_names_what_can_be_asked_for(run, command):
+    text = " ".join(run(command, "--help").out.split())
+    assert "adapters (of transfer and composed" in text
+    methods = (
+        METHODS.values() if command == "evaluate" else [one for one in METHODS.values() if one.trains_network]
+    )
+    options = text.partition("--estimator")[2]
+    assert all(method.name in options for method in methods)
