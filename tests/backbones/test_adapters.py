@@ -118,19 +118,43 @@ def test_adapters_do_something_once_trained(backbone, salts):
 
 def test_stages_of_a_stranger():
     adapted = insert_adapters(Foreign())
-    assert list(adapted.stages) == ["counting", "summing", "summing_adapter", "reading", "reading_adapter"]
+    assert list(adapted.stages) == ["counting", "summing", "summing_adapter", "reading"]
     assert adapted.adapters["summing"].down.weight.shape == (2, 5)  # half the width of the atoms
-    assert adapted.adapters["reading"].down.weight.shape == (5, 10)  # and of the structures
-    assert adapted.cuts() == [0, 2, 3, 4, 5]
+    assert adapted.cuts() == [0, 2, 3, 4]
     assert adapted.elements() == frozenset({11, 17, 29})
     assert not adapted.supports_weights
+
+
+def test_features_that_the_head_reads_have_no_adapter():
+    """The head knows how much each of them varies; CHGNet's do by 2e-5 to 3."""
+    assert list(insert_adapters(make_cgcnn()).adapters) == ["embedding", "conv_1"]
+
+
+def test_a_single_stage_of_atoms_is_adapted_behind_the_last(salts):
+    class Short(Foreign):
+        def __init__(self):
+            super().__init__()
+            del self.stages["reading"]
+            self.stages["pooling"] = Pooling()
+
+        def cuts(self):
+            return [0, 2]
+
+    class Pooling(Reading):
+        def forward(self, graph):
+            return drop(super().forward(graph), "x")
+
+    adapted = shaken(Short())
+    assert list(adapted.adapters) == ["pooling"]
+    assert adapted.adapters["pooling"].down.weight.shape == (5, 10)
+    assert not torch.allclose(structure_features(adapted, salts), structure_features(adapted.base, salts))
 
 
 def test_gaps_that_the_backbone_leaves_out_stay_left_out():
     adapted = insert_adapters(make_alignn())
     names = ["embedding", "alignn_1", "gcn_1", "pooling"]
-    assert list(adapted.stages) == [one for name in names for one in (name, f"{name}_adapter")]
-    assert adapted.cuts() == [0, 3, 4, 5, 6, 7, 8]
+    assert list(adapted.stages) == [names[0], "embedding_adapter", names[1], "alignn_1_adapter", *names[2:]]
+    assert adapted.cuts() == [0, 3, 4, 5, 6]
 
 
 def test_groups_are_those_of_the_backbone_and_adapters(backbone):
@@ -162,15 +186,15 @@ def test_all_but_adapters_is_frozen(backbone, salts):
 
 
 def test_adapters_can_overfit(crystals):
-    """One feature of eight crystals takes any values, though the backbone and all that follows is fixed."""
+    """What a fixed head reads of eight crystals takes any values, though the backbone is fixed, too."""
     adapted = insert_adapters(CGCNN(width=16, n_convolutions=2))
     unfreeze(adapted.train(), "adapters")
     batch = make_table(adapted, crystals).select(range(len(crystals)))
-    target = torch.randn(len(crystals))
+    target, head = torch.randn(len(crystals)), torch.randn(16)
     optimiser = torch.optim.Adam(adapted.adapters.parameters(), lr=0.01)
     for _ in range(300):
         optimiser.zero_grad()
-        loss = (adapted(batch).u[:, 0] - target).square().mean()
+        loss = (adapted(batch).u @ head - target).square().mean()
         loss.backward()
         optimiser.step()
     assert loss < 0.01 * target.var()

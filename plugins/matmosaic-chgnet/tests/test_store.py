@@ -6,8 +6,11 @@ import sys
 import numpy as np
 import pytest
 from matmosaic_chgnet.store import CHGNetStore
+from sklearn.base import clone
+from sklearn.utils import shuffle
 
 from matmosaic import TransferRegressor, load_module, plugins
+from matmosaic.datasets import load_alloys
 from matmosaic.exceptions import CorruptModuleError
 from matmosaic.featurizers import ModuleFeaturizer
 from matmosaic.modules import ModuleStore, WritableModuleStore
@@ -87,3 +90,14 @@ def test_featurizer_gives_the_modules_features(crystals):
     features = ModuleFeaturizer("chgnet:0.3.0").fit_transform(crystals)
     assert features.shape == (len(crystals), 257)
     np.testing.assert_array_equal(features, load_module("chgnet:0.3.0").features(crystals))
+
+
+def test_adapters_start_where_a_new_head_does():
+    """Features vary by 2e-5 to 3; what adapters learn first must not drown the small ones."""
+    X, y = shuffle(*load_alloys("vacancy_energy", return_X_y=True), random_state=0)
+    model = TransferRegressor("chgnet:0.3.0", max_epochs=3, random_state=0)
+    first = {
+        unfrozen: clone(model).set_params(unfrozen=unfrozen).fit(X[:40], y[:40]).history_["valid_mae"].max()
+        for unfrozen in ("head", "adapters")
+    }
+    assert first["adapters"] < 2 * first["head"]

@@ -140,10 +140,11 @@ class AdaptedBackbone(Backbone):
 
 
 def insert_adapters(backbone: Backbone, *, reduction: int = REDUCTION) -> AdaptedBackbone:
-    """Put an adapter behind each stage that changes the features of atoms, and behind the last one.
+    """Put an adapter between each stage that changes the features of atoms and the next one that does.
 
     Which stages those are, and how wide the features, is seen by running the backbone on one atom. Nothing
-    else need be known of it. The features of structures are at first exactly what they were.
+    else need be known of it. The features of structures are at first exactly what they were. A backbone
+    that has no two such stages gets one adapter behind its last stage, on the features of structures.
 
     Parameters
     ----------
@@ -168,7 +169,7 @@ def insert_adapters(backbone: Backbone, *, reduction: int = REDUCTION) -> Adapte
     >>> from matmosaic.backbones.cgcnn import CGCNN
     >>> adapted = insert_adapters(CGCNN(width=8, n_convolutions=1))
     >>> list(adapted.stages)
-    ['embedding', 'embedding_adapter', 'conv_1', 'conv_1_adapter', 'pooling', 'pooling_adapter']
+    ['embedding', 'embedding_adapter', 'conv_1', 'pooling']
     """
     if isinstance(backbone, AdaptedBackbone):
         return backbone
@@ -176,26 +177,32 @@ def insert_adapters(backbone: Backbone, *, reduction: int = REDUCTION) -> Adapte
         raise InvalidParameterError(f"'reduction' must be an int >= 1. Got {reduction!r}.")
     adapters = {
         name: Adapter(field, width, max(1, width // reduction))
-        for name, (field, width) in _changed_features(backbone).items()
+        for name, (field, width) in _places(backbone).items()
     }
     adapted = AdaptedBackbone(backbone, adapters, reduction=reduction)
     adapted.adapters.to(next(backbone.parameters()))
     return adapted.train(backbone.training)
 
 
+def _places(backbone: Backbone) -> dict[str, tuple[str, int]]:
+    """Return the stages that adapters stand behind, with the features that they adapt, and their width."""
+    changed = list(_changed_features(backbone).items())
+    between = [(name, ("x", widths["x"])) for name, widths in changed if "x" in widths]
+    # What nothing but pooling follows, the head adapts better: it knows how much each feature varies.
+    last, widths = changed[-1]
+    return dict(between[:-1]) or {last: ("u", widths["u"])}
+
+
 @torch.no_grad()
-def _changed_features(backbone: Backbone) -> dict[str, tuple[str, int]]:
-    """Return which features each stage sets, and their width; of bonds and angles alone, it is left out."""
+def _changed_features(backbone: Backbone) -> dict[str, dict[str, int]]:
+    """Return which features of atoms and structures each stage sets, and their width."""
     mode, found = backbone.training, {}
     graph = _one_atom(backbone)
     backbone.eval()  # Running statistics are not to see this crystal.
     for name, stage in backbone.stages.items():
         before, graph = graph, stage(graph)
-        # What follows the last stage reads the features of structures alone.
-        fields = ("u",) if name == list(backbone.stages)[-1] else ("x", "u")
-        changed = [field for field in fields if field in graph and _differ(graph[field], before.get(field))]
-        if changed:
-            found[name] = (changed[0], graph[changed[0]].shape[-1])
+        fields = [one for one in ("x", "u") if one in graph and _differ(graph[one], before.get(one))]
+        found[name] = {field: graph[field].shape[-1] for field in fields}
     backbone.train(mode)
     return found
 
