@@ -189,6 +189,10 @@ def _fails(request, content, start):
     request.send_error(503)
 
 
+def _refuses_range(request, content, start):
+    request.send_error(416)
+
+
 FAULTS = {
     "begins wrong": _begins_wrong,
     "breaks off": _breaks_off,
@@ -200,6 +204,7 @@ FAULTS = {
     "ignores range": _ignores_range,
     "stalls": _stalls,
     "fails": _fails,
+    "refuses range": _refuses_range,
 }
 
 

@@ -117,6 +117,45 @@ def test_a_module_is_visible_when_all_of_it_is_there(folder, make, monkeypatch, 
     assert HubStore(store.url).load("next") == make("next")
 
 
+@pytest.mark.parametrize("name", ["weights.safetensors", "card.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"half")], ids=["lost", "cut"])
+def test_files_that_were_lost_are_pushed_again(folder, module, name, damage):
+    (path,) = folder.rglob(name)
+    before = (folder / "index.json").read_bytes()
+    damage(path)
+    assert HubStore(folder.as_uri()).publish(module) is True
+    assert HubStore(folder.as_uri()).load("tiny") == module
+    assert HubStore(folder.as_uri()).publish(module) is False
+    assert (folder / "index.json").read_bytes() == before
+
+
+def test_lost_object_is_pushed_again(s3, make):
+    store = HubStore(s3)
+    assert store.publish(make()) and not store.publish(make())
+    store._remote.delete(store._find("tiny").path("weights.safetensors"))
+    assert store.publish(make()) and not store.publish(make())
+    assert HubStore(s3).load("tiny") == make()
+
+
+def test_cached_index_does_not_stand_for_a_hub_that_is_gone(folder, module):
+    store = HubStore(folder.as_uri())
+    store.pull("tiny")
+    folder.rename(folder.with_name("elsewhere"))
+    assert HubStore(store.url).publish(module) is True
+    assert (folder / "index.json").is_file()
+
+
+def test_place_that_cannot_be_made_is_reported(tmp_path, module, monkeypatch):
+    def refuse(*arguments, **options):
+        raise FileNotFoundError("no such drive")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(
+        StoreError, match=r"weights\.safetensors cannot be written \(FileNotFoundError: no such"
+    ):
+        HubStore((tmp_path / "hub").as_uri()).publish(module)
+
+
 def test_no_temporary_file_stays(folder):
     assert {path.name for path in folder.iterdir()} == {"index.json", "modules", ".index.lock"}
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from matmosaic.exceptions import CorruptModuleError, StoreError
 from matmosaic_hub.index import File
-from matmosaic_hub.remote import Remote, write_atomically
+from matmosaic_hub.remote import RangeRefusedError, Remote, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -58,16 +58,24 @@ class Cache:
         return self.folder / "indexes" / f"{hashlib.sha256(url.encode()).hexdigest()}.json"
 
     def find(self, file: File) -> bytes | None:
-        """Return the content of a file that is cached; None, and no file any more, if it was altered."""
+        """Return the content of a file that is cached; None, and no file any more, if it was altered.
+
+        The checksum alone decides: what is cached may be of another hub than the one whose index says
+        something else about the size.
+        """
         place = self.place(file)
         try:
             content = place.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            logger.warning("%s cannot be read and is left out: %s", place, error)
+            return None
         if has(content, file):
             return content
-        logger.warning("%s was altered; it is removed.", place)
-        place.unlink(missing_ok=True)
+        logger.warning("%s was altered; it is removed if the cache can be written.", place)
+        with contextlib.suppress(OSError):
+            place.unlink()
         return None
 
     def fetch(self, remote: Remote, path: str, file: File) -> bytes:
@@ -90,11 +98,13 @@ class Cache:
             return self._download(remote, path, file) if content is None else content
 
     def keep_index(self, url: str, content: bytes) -> None:
-        """Keep the index of a hub for when the hub cannot be reached."""
+        """Keep the index of a hub for when the hub cannot be reached, if the cache can be written."""
         place = self.index_place(url)
-        with self._reporting():
+        try:
             if not place.is_file() or place.read_bytes() != content:
                 write_atomically(place, content)
+        except OSError as error:
+            logger.warning("The index of %s is not kept: the cache cannot be written (%s).", url, error)
 
     # --- downloading ---------------------------------------------------------------------------------
 
@@ -162,8 +172,8 @@ class Cache:
 
 
 def has(content: bytes, file: File) -> bool:
-    """Return whether this is the content of a file."""
-    return len(content) == file.size and hashlib.sha256(content).hexdigest() == file.sha256
+    """Return whether this is the content of a file, by its checksum."""
+    return hashlib.sha256(content).hexdigest() == file.sha256
 
 
 def megabytes(size: int) -> str:
@@ -181,9 +191,8 @@ def _append(remote: Remote, path: str, file: File, part: Path) -> None:
         try:
             for content in remote.chunks(path, start=start, stop=stop):
                 stream.write(content[: stop - stream.tell()])
-        except StoreError:
-            if stream.tell() == start:
-                stream.truncate(0)  # nothing came of continuing: begin anew the next time
+        except RangeRefusedError:
+            stream.truncate(0)
             raise
         stream.flush()
         os.fsync(stream.fileno())

@@ -26,8 +26,8 @@ VARIABLE = "MATMOSAIC_HUBS"
 _NAME = re.compile(r"[A-Za-z][\w.-]+", re.ASCII)
 _OPTION = re.compile(r"[\w-]+", re.ASCII)
 
-_KEYS = {"url": str, "options": dict}
-_TYPES = {str: "text", dict: "table"}
+_KEYS: dict[str, type] = {"url": str, "options": dict}
+_TYPES: dict[type, str] = {str: "text", dict: "table"}
 
 
 def config_file() -> Path:

@@ -213,8 +213,8 @@ def check_version(version: str) -> str:
         return check_module_name(version)
     except InvalidParameterError as error:
         raise InvalidParameterError(
-            f"{version!r} cannot be a version in a hub: {str(error).partition(': ')[2].partition(';')[0]}; "
-            "choose one like '2' or '1.1'."
+            f"{version!r} cannot be a version in a hub: versions are written like names of modules; choose "
+            "one like '2' or '1.1'."
         ) from error
 
 

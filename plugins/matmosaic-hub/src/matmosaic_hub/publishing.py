@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from matmosaic.exceptions import StoreError
 from matmosaic_hub.index import INDEX_FILE, LIMITS, Index
-from matmosaic_hub.remote import Remote
+from matmosaic_hub.remote import Remote, status_of
 
 #: Seconds to wait for others who publish.
 TIMEOUT = 60.0
@@ -121,14 +121,11 @@ def _update_conditionally(remote: Remote, change: Change) -> Index:
 
 def _is_conflict(error: BaseException | None) -> bool:
     """Return whether S3 said that the index had changed: 412, or 409 while somebody was writing it."""
-    while error is not None:
-        answer = getattr(error, "response", None) or {}
-        if answer.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412):
-            return True
-        if isinstance(error, FileExistsError):
-            return True
+    if status_of(error) in (409, 412):
+        return True
+    while error is not None and not isinstance(error, FileExistsError):
         error = error.__cause__
-    return False
+    return error is not None
 
 
 # --- elsewhere ---------------------------------------------------------------------------------------

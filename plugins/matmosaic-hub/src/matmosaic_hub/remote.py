@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -22,7 +23,14 @@ _HTTP = {"http", "https"}
 _LOCAL = {"file", "local"}
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs"}
 _READ_ONLY = {*_HTTP, "zip", "tar", "libarchive", "github", "git", "data"}
+_RANGE_REFUSED = 416
+# What aiohttp adds to its messages, after the address that ours begin with.
+_ADDRESS = re.compile(r", url=('[^']*'|\"[^\"]*\")")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hf", "http": "http", "https": "http"}
+
+
+class RangeRefusedError(StoreError):
+    """There is nothing behind the bytes of a file that are here already: they are not those of that file."""
 
 
 class Remote:
@@ -55,6 +63,11 @@ class Remote:
         return self.protocol in _LOCAL
 
     @property
+    def needs_network(self) -> bool:
+        """Whether the files, or the archive that holds them, are elsewhere than on this machine."""
+        return self._protocols[-1] not in {*_LOCAL, "memory"}
+
+    @property
     def is_writable(self) -> bool:
         """Whether anything can be written by this protocol."""
         return self.protocol not in _READ_ONLY
@@ -66,7 +79,7 @@ class Remote:
 
     def path(self, relative: str) -> str:
         """Return a file's path as the file system takes it."""
-        return f"{self._root}/{relative}".strip("/") if self._root == "" else f"{self._root}/{relative}"
+        return f"{self._root}/{relative}" if self._root else relative
 
     def address(self, relative: str) -> str:
         """Return a file's address as users are shown it."""
@@ -109,10 +122,13 @@ class Remote:
         ------
         FileNotFoundError
             If there is no such file.
+        RangeRefusedError
+            If the file has no byte ``start``.
         StoreError
-            If reading fails; what was yielded until then may be kept.
+            If reading fails; what was yielded until then may be kept. The message names the file without its
+            address.
         """
-        with self.reporting(f"{self.address(relative)} cannot be read"):
+        with self.reporting(f"Reading {relative.rpartition('/')[2]} failed"):
             if self.protocol in _HTTP:
                 yield from self._stream(relative, start=start, stop=stop)
             else:
@@ -144,7 +160,7 @@ class Remote:
 
     def write(self, relative: str, content: bytes, **conditions: str) -> None:
         """Write a file: on this machine and in object stores, all or nothing."""
-        with self.reporting(f"{self.address(relative)} cannot be written"):
+        with self.reporting(f"{self.address(relative)} cannot be written", writing=True):
             if self.is_local:
                 write_atomically(Path(self.path(relative)), content)
                 return
@@ -155,6 +171,15 @@ class Remote:
                     raise StoreError(f"The bucket of {self.url} is not there; make it first.") from error
                 self.fs.makedirs(self.path(relative).rpartition("/")[0], exist_ok=True)
                 self.fs.pipe_file(self.path(relative), content, **conditions)
+
+    def size(self, relative: str) -> int | None:
+        """Return the bytes that a file has; None without the file."""
+        try:
+            with self.reporting(f"{self.address(relative)} cannot be read"):
+                self.fs.invalidate_cache()
+                return int(self.fs.info(self.path(relative))["size"])
+        except FileNotFoundError:
+            return None
 
     def delete(self, relative: str) -> None:
         """Delete a file, if it is there."""
@@ -195,27 +220,48 @@ class Remote:
         return fs, root
 
     @contextlib.contextmanager
-    def reporting(self, what: str) -> Iterator[None]:
-        """Turn whatever a file system raises into errors for users, without credentials."""
+    def reporting(self, what: str, *, writing: bool = False) -> Iterator[None]:
+        """Turn whatever a file system raises into errors for users, without credentials.
+
+        That a file is not there is an answer, and goes through, but for when one is written.
+        """
         try:
             yield
-        except (MatmosaicError, FileNotFoundError, GeneratorExit):
+        except MatmosaicError:
             raise
         except ImportError as error:
             extra = _EXTRAS.get(self._protocols[-1])
             remedy = f"pip install 'matmosaic-hub[{extra}]'" if extra else "install what the message names"
             raise PluginError(f"{what}: {redact(str(error))}. {remedy}.") from error
         except Exception as error:
-            cause = self._redacted(f"{type(error).__name__}: {error}")
-            message = f"{what} ({cause}). Check the address, the network and your access rights."
+            if isinstance(error, FileNotFoundError) and not writing:
+                raise
             # A chained error would show what the message leaves out.
-            raise StoreError(message) from (error if cause.endswith(str(error)) else None)
+            is_harmless = self._redacted(str(error)) == str(error)
+            raise self._reported(what, error) from (error if is_harmless else None)
+
+    def _reported(self, what: str, error: Exception) -> StoreError:
+        cause = _ADDRESS.sub("", self._redacted(f"{type(error).__name__}: {error}"))
+        kind = RangeRefusedError if status_of(error) == _RANGE_REFUSED else StoreError
+        return kind(f"{what} ({cause}). Check the address, the network and your access rights.")
 
     def _redacted(self, text: str) -> str:
         for name, value in self._options.items():
             if is_secret(name) and isinstance(value, str) and value:
                 text = text.replace(value, "***")
         return redact(text)
+
+
+def status_of(error: BaseException | None) -> int | None:
+    """Return the status with which a server answered, of an error of aiohttp or botocore or one it caused."""
+    while error is not None:
+        answer = getattr(error, "response", None)
+        metadata = answer.get("ResponseMetadata", {}) if isinstance(answer, dict) else {}
+        status = getattr(error, "status", None) or metadata.get("HTTPStatusCode")
+        if isinstance(status, int):
+            return status
+        error = error.__cause__
+    return None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import logging
+import copy
 import os
 import time
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
-from matmosaic.exceptions import CorruptModuleError, StoreError, UnknownNameError
+from matmosaic.exceptions import StoreError, UnknownNameError
 from matmosaic.modules import ModuleCard, PretrainedModule, check_module_name
 from matmosaic.modules.summary import ModuleSummary
-from matmosaic_hub.cache import VARIABLE, Cache, default_folder, has, megabytes
-from matmosaic_hub.index import CARD_FILE, INDEX_FILE, LIMITS, WEIGHTS_FILE, Entry, Index
-from matmosaic_hub.publishing import update
+from matmosaic_hub.cache import Cache, default_folder
+from matmosaic_hub.index import CARD_FILE, INDEX_FILE, WEIGHTS_FILE, Entry, Index
+from matmosaic_hub.publishing import read_index, update
+from matmosaic_hub.reading import OFFLINE, Reader
 from matmosaic_hub.remote import Remote
 from matmosaic_hub.urls import normalised
-
-logger = logging.getLogger(__name__)
-
-#: Environment variable that forbids the network.
-OFFLINE = "MATMOSAIC_OFFLINE"
 
 #: Seconds for which the index that was read last is taken as that of the hub.
 INDEX_AGE = 10.0
@@ -31,7 +27,7 @@ class HubStore:
     """Versions of modules in a folder, on S3, on a web server, or wherever else fsspec reaches.
 
     What is read from elsewhere is kept in a cache on this machine, checked by its sha256, and found
-    there without network. A folder of this machine is read as it is.
+    there without network. A folder of this machine is read as it is, and kept by :meth:`pull` alone.
 
     Parameters
     ----------
@@ -74,6 +70,7 @@ class HubStore:
         self.offline = offline
         self._cache_folder = cache
         self._remote = Remote(self.url, options=storage_options or {}, timeout=timeout)
+        self._caches = not self._remote.is_local
         self._index: Index | None = None
         self._index_time = 0.0
 
@@ -144,7 +141,7 @@ class HubStore:
         ModuleFormatError
             If the index lacks it.
         """
-        return self._find(name, version).summary(self._remote.address(INDEX_FILE))
+        return self._find(name, version).summary(self._read_index().source)
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -204,14 +201,35 @@ class HubStore:
         """
         entry = self._find(name, version)
         content, _ = self._card(entry)
-        contents = {CARD_FILE: content, WEIGHTS_FILE: self._content(entry, WEIGHTS_FILE)}
+        contents = {CARD_FILE: content, WEIGHTS_FILE: self._reader.content(entry, WEIGHTS_FILE)}
         # Adapters may need another module of this hub.
         return PretrainedModule.from_files(contents, source=entry.label, siblings=self)
 
+    def pull(self, name: str, version: str | None = None) -> PretrainedModule:
+        """Load a module and keep it in the cache, as :meth:`load` does but for folders of this machine.
+
+        A folder may be a drive that is not always there; a module that was pulled from it always is.
+
+        Parameters
+        ----------
+        name : str
+            Name of the module.
+        version : str, optional
+            Its version; the last one by default.
+
+        Returns
+        -------
+        PretrainedModule
+            The module; raises as :meth:`load` does.
+        """
+        keeper = copy.copy(self)
+        keeper._caches, keeper._index = True, None
+        return keeper.load(name, version)
+
     def _card(self, entry: Entry) -> tuple[bytes, ModuleCard]:
-        content = self._content(entry, CARD_FILE)
+        content = self._reader.content(entry, CARD_FILE)
         card = ModuleCard.from_json(content, source=self._remote.address(entry.path(CARD_FILE)))
-        entry.check_card(card, self._remote.address(INDEX_FILE))
+        entry.check_card(card, self._read_index().source)
         return content, card
 
     # --- writing -------------------------------------------------------------------------------------
@@ -249,7 +267,8 @@ class HubStore:
         Returns
         -------
         bool
-            False if the hub has just this version already, so that nothing was done.
+            False if the hub has just this version already, so that nothing was done. Files of it that were
+            lost are written again.
 
         Raises
         ------
@@ -261,19 +280,31 @@ class HubStore:
         self._check_writable()
         contents = module.to_files()
         entry = Entry.of(module, contents)
-        known = self._read_index(fresh=True, needed=False)
-        if known.with_entry(entry) is known:
+        known = self._present_index()
+        is_known = known.with_entry(entry) is known
+        written = [  # invisible until the index names them
+            self._write(entry.path(name), contents[name], unless_there=is_known)
+            for name in (WEIGHTS_FILE, CARD_FILE)
+        ]
+        if not is_known:
+            self._set_index(update(self._remote, lambda index: index.with_entry(entry)))
+        return any(written)
+
+    def _write(self, path: str, content: bytes, *, unless_there: bool) -> bool:
+        if unless_there and self._remote.size(path) == len(content):
             return False
-        for name in (WEIGHTS_FILE, CARD_FILE):  # invisible until the index names them
-            self._remote.write(entry.path(name), contents[name])
-        self._set_index(update(self._remote, lambda index: index.with_entry(entry)))
+        self._remote.write(path, content)
         return True
 
+    def _present_index(self) -> Index:
+        """Return the index as it is in the hub, never one that is cached."""
+        return read_index(self._remote) or Index({}, source=self._remote.address(INDEX_FILE))
+
     def _is_taken(self, name: str) -> bool:
-        return check_module_name(name) in self._read_index(fresh=True, needed=False).names()
+        return check_module_name(name) in self._present_index().names()
 
     def _check_writable(self) -> None:
-        if self.is_offline and not self._remote.is_local:
+        if self.is_offline and self._remote.needs_network:
             raise StoreError(f"{self.url} cannot be written offline; unset {OFFLINE}.")
         if not self._remote.is_writable:
             raise StoreError(
@@ -295,98 +326,18 @@ class HubStore:
         except UnknownNameError:  # it may have been published since
             return self._read_index(fresh=True).find(name, version)
 
-    def _read_index(self, *, fresh: bool = False, needed: bool = True) -> Index:
+    def _read_index(self, *, fresh: bool = False) -> Index:
         if self._index is None or fresh or time.monotonic() - self._index_time > INDEX_AGE:
-            self._set_index(self._fetch_index(needed=needed))
+            self._set_index(self._reader.index())
         assert self._index is not None
         return self._index
 
     def _set_index(self, index: Index) -> None:
         self._index, self._index_time = index, time.monotonic()
 
-    def _fetch_index(self, *, needed: bool) -> Index:
-        """Read the index of the hub, or else the last one that was read."""
-        source = self._remote.address(INDEX_FILE)
-        try:
-            content = self._cached_index() if self._uses_cache_alone else self._download_index()
-        except FileNotFoundError:
-            if needed:
-                raise StoreError(
-                    f"There is no hub at {self.url}: it has no {INDEX_FILE}. Check the address, or push a "
-                    "first module to it."
-                ) from None
-            return Index({}, source=source)
-        return Index.from_bytes(content, source=source)
-
     @property
-    def _uses_cache_alone(self) -> bool:
-        return self.is_offline and not self._remote.is_local
-
-    def _download_index(self) -> bytes:
-        try:
-            content = self._remote.read(INDEX_FILE, limit=LIMITS[INDEX_FILE])
-        except StoreError as error:
-            if self._remote.is_local or not self.cache.index_place(self.url).is_file():
-                raise
-            logger.warning("%s Going on with its index as it was when it was reached last.", error)
-            return self._cached_index()
-        if not self._remote.is_local:
-            Index.from_bytes(content, source=self._remote.address(INDEX_FILE))  # keep none that is refused
-            self.cache.keep_index(self.url, content)
-        return content
-
-    def _cached_index(self) -> bytes:
-        place = self.cache.index_place(self.url)
-        try:
-            return place.read_bytes()
-        except FileNotFoundError as error:
-            raise StoreError(
-                f"The index of {self.url} is not cached, and the network is not to be used. Unset {OFFLINE}, "
-                f"or put {self._remote.address(INDEX_FILE)} at {place} by hand."
-            ) from error
-
-    # --- the files -----------------------------------------------------------------------------------
-
-    def _content(self, entry: Entry, name: str) -> bytes:
-        if self._remote.is_local:
-            return self._local_content(entry, name)
-        content = self.cache.find(entry.files[name])
-        if content is not None:
-            return content
-        if self._uses_cache_alone:
-            raise StoreError(self._missing(entry, name, "is not cached, and the network is not to be used"))
-        try:
-            return self.cache.fetch(self._remote, entry.path(name), entry.files[name])
-        except FileNotFoundError:
-            raise self._gone(entry, name) from None
-        except StoreError as error:
-            raise StoreError(self._missing(entry, name, f"cannot be downloaded: {error}")) from error
-
-    def _local_content(self, entry: Entry, name: str) -> bytes:
-        file = entry.files[name]
-        try:
-            content = self._remote.read(entry.path(name), limit=file.size)
-        except FileNotFoundError:
-            raise self._gone(entry, name) from None
-        if not has(content, file):
-            raise CorruptModuleError(
-                f"{self._remote.address(entry.path(name))} was truncated or altered: expected {file.size:,} "
-                f"bytes with sha256 {file.sha256}, got {len(content):,} others. Restore it from its origin."
-            )
-        return content
-
-    def _gone(self, entry: Entry, name: str) -> StoreError:
-        return StoreError(
-            f"{self._remote.address(INDEX_FILE)} lists {entry.label!r}, but there is no "
-            f"{self._remote.address(entry.path(name))}; tell the hub's owner."
-        )
-
-    def _missing(self, entry: Entry, name: str, reason: str) -> str:
-        file = entry.files[name]
-        return (
-            f"{self._remote.address(entry.path(name))} ({megabytes(file.size)}) {reason}. To have it without "
-            f"network, put it at {self.cache.place(file)} by hand, or set {VARIABLE} to a cache that has it."
-        )
+    def _reader(self) -> Reader:
+        return Reader(self._remote, cache=self.cache, offline=self.is_offline, caches=self._caches)
 
     def __repr__(self) -> str:
         return f"HubStore({self.url!r})"

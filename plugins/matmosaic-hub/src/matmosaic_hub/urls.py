@@ -59,5 +59,6 @@ def is_secret(option: str) -> bool:
 
 
 def protocols(url: str) -> list[str]:
-    """Return the protocol of each link of a URL, the outermost first."""
-    return [link.partition("://")[0] for link in url.split("::")]
+    """Return the protocol of each link of a URL, the outermost first; the last may be a path."""
+    *links, last = url.split("::")
+    return [link.partition("://")[0] for link in [*links, last if "://" in last else f"file://{last}"]]
