@@ -1,7 +1,8 @@
-"""Which of several licences allows least."""
+"""What something made of several sources may be used under, by the licences of the sources."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 __all__ = ["most_restrictive"]
@@ -40,38 +41,72 @@ _COPYLEFT = (
 )
 _NON_COMMERCIAL = ("CC-BY-NC-3.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-3.0", "CC-BY-NC-SA-4.0")
 _NO_DERIVATIVES = ("CC-BY-ND-3.0", "CC-BY-ND-4.0", "CC-BY-NC-ND-3.0", "CC-BY-NC-ND-4.0")
-_ORDER = {
-    name: place for place, name in enumerate(_PERMISSIVE + _COPYLEFT + _NON_COMMERCIAL + _NO_DERIVATIVES)
+_KNOWN = _PERMISSIVE + _COPYLEFT + _NON_COMMERCIAL + _NO_DERIVATIVES
+_SPELLING = {name.casefold(): name for name in _KNOWN}
+# What each binds by: non-commercial use, no derivatives, sharing alike.
+_TERMS = {
+    name: {"NC", "ND", "SA"}.intersection([*name.split("-"), "SA" if name in _COPYLEFT else ""])
+    for name in _KNOWN
 }
 
 
 def most_restrictive(licenses: Iterable[str | None]) -> str | None:
-    """Return the licence that allows least: what something made of several sources may be used under.
+    """Return the licence that something made of several sources may be used under.
 
-    Permissive licences allow more than those with copyleft, these more than those for non-commercial use
-    alone, and these more than those that allow no derivatives. An identifier outside this list may forbid
-    anything, and so comes after all; no licence at all comes last, as it allows nothing.
+    Licences bind by up to three terms: copyleft, non-commercial use alone, and no derivatives. The result is
+    the licence with most of the terms that the sources have; where it lacks some, those that have them come
+    beside it, joined by AND as in an SPDX expression. One that is not known here may forbid anything, and
+    is never left out.
 
     Parameters
     ----------
     licenses : iterable of str or None
-        SPDX identifiers of the sources' licences; None where a source has none.
+        SPDX identifiers of the sources' licences, or expressions, in any case; None where a source has none.
 
     Returns
     -------
     str or None
-        One of them. None if a source has none, or if two have different licences that are not known here,
-        of which it cannot be said which allows less; also if there is no source.
+        SPDX identifier or expression. None if a source has no licence, as nothing is allowed then, or if
+        there is no source.
 
     Examples
     --------
-    >>> most_restrictive(["MIT", "CC-BY-NC-4.0", "GPL-3.0-only"])
+    >>> most_restrictive(["MIT", "CC-BY-NC-4.0", "cc-by-nc-4.0"])
     'CC-BY-NC-4.0'
+    >>> most_restrictive(["CC-BY-NC-4.0", "CC-BY-ND-4.0"])
+    'CC-BY-NC-4.0 AND CC-BY-ND-4.0'
     >>> most_restrictive(["MIT", None]) is None
     True
     """
-    given = set(licenses)
-    unknown = given - set(_ORDER)
-    if unknown:
-        return unknown.pop() if len(unknown) == 1 else None
-    return max(given, key=lambda name: _ORDER[str(name)], default=None)
+    given = list(licenses)
+    if None in given:
+        return None
+    parts = {part.casefold(): part for one in given for part in _parts(str(one))}
+    unknown = [part for key, part in sorted(parts.items()) if key not in _SPELLING]
+    binding = _binding(_SPELLING[key] for key in parts if key in _SPELLING)
+    # A permissive licence asks for nothing that whoever keeps to a stricter one is not used to.
+    kept = [name for name in binding if _TERMS[name] or not unknown]
+    found = [*kept, *unknown]
+    return " AND ".join(map(_bracketed, found) if len(found) > 1 else found) or None
+
+
+def _parts(expression: str) -> list[str]:
+    """Return the licences that all bind; an expression of alternatives is one."""
+    if " OR " in expression.upper():
+        return [expression]
+    return re.split(r"\s+AND\s+", expression.strip(), flags=re.IGNORECASE)
+
+
+def _bracketed(part: str) -> str:
+    return f"({part})" if " OR " in part.upper() and part[0] != "(" else part
+
+
+def _binding(names: Iterable[str]) -> list[str]:
+    """Return the fewest licences that have all terms of these, those with most terms first chosen."""
+    chosen: list[str] = []
+    covered: set[str] = set()
+    for name in sorted(names, key=lambda one: (len(_TERMS[one]), _KNOWN.index(one)), reverse=True):
+        if not chosen or _TERMS[name] - covered:
+            chosen.append(name)
+            covered |= _TERMS[name]
+    return sorted(chosen, key=_KNOWN.index)
