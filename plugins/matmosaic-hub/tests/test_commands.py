@@ -113,6 +113,17 @@ def test_pull_caches(run, mirror, web, tmp_path, monkeypatch, module):
     assert len(web.asked) == asked
 
 
+def test_pull_caches_what_a_folder_has(run, lab, folder):
+    assert run("modules", "pull", "lab:")[1] == "lab:tiny -> cache\n"
+    folder.rename(folder.with_name("unplugged"))
+    assert run("modules", "verify", "lab:tiny")[0] == 0
+
+
+def test_pull_of_what_is_no_hub_is_told(run, own):
+    assert run("modules", "pull", own / "gap")[1] == f"{own / 'gap'} -> this machine (was there)\n"
+    assert run("modules", "pull", "bundled:emt-volume")[1].endswith("-> this machine (was there)\n")
+
+
 def test_pull_to_a_directory_and_to_a_hub(run, lab, tmp_path, module):
     target = tmp_path / "copies"
     assert run("modules", "pull", "lab:", "--to", target)[1] == f"lab:tiny -> {target / 'tiny'}\n"

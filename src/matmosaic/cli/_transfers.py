@@ -75,15 +75,29 @@ def run_push(arguments: argparse.Namespace) -> Result:
 
 
 def run_pull(arguments: argparse.Namespace) -> Result:
-    """Load what a reference stands for, which caches it, and copy it."""
+    """Keep what a reference stands for in the cache, or copy it elsewhere."""
+    if arguments.to is None:
+        return _result([_pulled(reference) for reference in _expanded(arguments.reference)])
     keep = _keeper(arguments.to)
     return _copied(_loaded(arguments.reference), keep)
 
 
-def _keeper(to: str | None) -> _Keep:
-    """Return what keeps a module in the cache alone, in a hub, or in a directory."""
-    if to is None:
-        return lambda module: ("cache", True)
+def _pulled(reference: str) -> dict[str, Any]:
+    """Keep a module of a hub in the cache; one of another store is checked alone."""
+    from matmosaic.modules import load_module
+    from matmosaic.modules.opening import open_store
+
+    hub, name, version = _destination(reference)
+    pull = getattr(open_store(hub), "pull", None) if _names_hub(reference) else None
+    if pull is None:
+        load_module(reference)
+        return {"reference": reference, "to": "this machine", "new": False}
+    pull(name, version)
+    return {"reference": reference, "to": "cache", "new": True}
+
+
+def _keeper(to: str) -> _Keep:
+    """Return what keeps a module in a hub or in a directory."""
     _check_place(to, "--to")
     if _names_hub(to):
         return _publisher(_destination(to)[0])
@@ -94,13 +108,18 @@ def _keeper(to: str | None) -> _Keep:
 
 
 def _loaded(reference: str) -> dict[str, PretrainedModule]:
-    from matmosaic.cli._references import expand
     from matmosaic.modules import load_module
+
+    return {one: load_module(one) for one in _expanded(reference)}
+
+
+def _expanded(reference: str) -> list[str]:
+    from matmosaic.cli._references import expand
 
     references = expand([reference])
     if not references:
         raise UnknownNameError(f"No module matches {reference!r}; `matmosaic modules list` shows some.")
-    return {one: load_module(one) for one in references}
+    return references
 
 
 def _check_place(text: str, argument: str) -> None:
@@ -184,6 +203,10 @@ def _copied(modules: dict[str, PretrainedModule], keep: _Keep) -> Result:
     for reference, module in modules.items():
         place, new = keep(module)
         rows.append({"reference": reference, "to": place, "new": new})
+    return _result(rows)
+
+
+def _result(rows: list[dict[str, Any]]) -> Result:
     text = "\n".join(
         f"{row['reference']} -> {row['to']}{'' if row['new'] else ' (was there)'}" for row in rows
     )
