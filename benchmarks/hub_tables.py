@@ -18,8 +18,9 @@ A module whose source has the labels of a task, or labels of the same calculatio
 ``--refit`` trains on training and validation rows and tests the last epoch, as ``svr`` does; without it, the
 validation rows choose the epoch that is tested.
 
-``--labels N`` keeps the first N training rows and the first N validation rows, at most all. Results
-are kept in ``--results``; a run that was stopped continues. Delete that file after a change of the code.
+``--labels N`` keeps the first N training rows; without ``--refit``, as many validation rows choose the epoch.
+Results are kept in ``--results``; a run that was stopped continues. Delete that file after a change of the
+code.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ import numpy as np
 from common import FinishedRuns, circumstances, load_splits, load_task, missing, parser, print_table
 from make_hub import BASE, SOURCES
 from moe_tables import PUBLISHED
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVR
 
 METHODS = ("constant", "svr", "transfer", "composed", "moe-k2")
 KEY = (
@@ -125,18 +130,12 @@ class SupportVectors:
     def __init__(self, module: Any) -> None:
         self.module = module
 
-    def fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> SupportVectors:
-        """Fit on all rows that are given."""
-        from sklearn.compose import TransformedTargetRegressor
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-        from sklearn.svm import SVR
-
-        features = np.concatenate([self.module.features(X), self.module.features(X_val)])
+    def fit(self, X: Any, y: np.ndarray) -> None:
+        """Fit on graphs and labels in any unit."""
+        features = self.module.features(X)
         regressor = SVR(C=10, gamma=0.5 / features.shape[1], epsilon=0.05)
         scaled = TransformedTargetRegressor(regressor, transformer=StandardScaler())
-        self.model = make_pipeline(StandardScaler(), scaled).fit(features, np.concatenate([y, y_val]))
-        return self
+        self.model = make_pipeline(StandardScaler(), scaled).fit(features, y)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return predictions in the unit of the labels."""
@@ -156,9 +155,12 @@ def fit(
     table = graphs(arguments.data, task, arguments.base)
     model = estimator(method, task, arguments, seed)
     start = time.perf_counter()
-    if arguments.refit and method != "svr":
-        rows = np.concatenate([train, validation])
-        model.set_params(validation_fraction=0).fit(table[rows], y[rows])
+    if method == "svr" or arguments.refit:
+        # Few labels are few: none are added for validation.
+        rows = train if labels else np.concatenate([train, validation])
+        if method != "svr":
+            model.set_params(validation_fraction=0)
+        model.fit(table[rows], y[rows])
     else:
         model.fit(table[train], y[train], X_val=table[validation], y_val=y[validation])
     seconds = time.perf_counter() - start
