@@ -147,6 +147,23 @@ def test_credentials_in_addresses_are_refused_and_not_repeated(url):
 
 
 @pytest.mark.parametrize(
+    "reference",
+    [
+        "https://hush@host/hub",
+        "https://me:hush@host/hub#x",
+        "https://me:hu#sh@host/hub#x",
+        "https://me:1#hush@host/h",
+    ],
+)
+def test_credentials_in_references_are_refused_and_not_repeated(reference):
+    for attempt in (resolve, list_modules, read_card):
+        with pytest.raises(InvalidParameterError, match="must not carry credentials") as caught:
+            attempt(reference)
+        assert "'https://***'" in str(caught.value)
+        assert "hush" not in str(caught.value) and "me:" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "https://host:8443/a@b/hub",

@@ -29,7 +29,7 @@ from matmosaic.exceptions import (
 from matmosaic.modules._files import CARD_FILE, check_no_mixture, is_module, read_module
 from matmosaic.modules.card import ModuleCard
 from matmosaic.modules.module import PretrainedModule
-from matmosaic.modules.opening import URL, is_url, open_store, store_opener
+from matmosaic.modules.opening import URL, check_url, is_url, open_store, store_opener
 from matmosaic.modules.store import ModuleStore, VersionedModuleStore
 from matmosaic.modules.summary import ModuleSummary
 
@@ -226,6 +226,9 @@ def _parse(reference: str | PathLike[str]) -> Path | _StoreReference:
 
 def _matched(reference: str) -> re.Match[str] | None:
     match = _URL_REFERENCE.fullmatch(reference)
+    if match:
+        # No version has a slash: what was taken for name and version belongs to a password with a #.
+        check_url(reference if "/" in (match["version"] or "") else match["store"])
     if match and not match["name"]:
         raise InvalidParameterError(
             f"{match['store']!r} is the address of a hub; write {match['store'] + '#NAME'!r} for one of its "
