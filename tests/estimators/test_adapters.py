@@ -9,8 +9,8 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from matmosaic import ModuleFeaturizer, MoERegressor, PretrainedModule, TransferRegressor
-from matmosaic.estimators import load_estimator
+from matmosaic import ModuleFeaturizer, MoERegressor, PretrainedModule, TransferRegressor, load_module
+from matmosaic.estimators import _adapters, load_estimator
 from matmosaic.exceptions import InvalidParameterError, UnknownNameError
 from matmosaic.modules import DirectoryStore, _base
 
@@ -58,6 +58,21 @@ def test_before_training_features_are_those_of_the_module(make, module, labelled
 def test_adapters_need_a_module(labelled):
     with pytest.raises(InvalidParameterError, match="unfrozen='adapters' trains adapters of a module"):
         TransferRegressor(unfrozen="adapters").fit(*labelled)
+
+
+@pytest.mark.parametrize("unfrozen", ["adapter", ["last", "adapter"]])
+def test_misspelt_adapters(make, labelled, unfrozen):
+    with pytest.raises(UnknownNameError, match="'adapter'. Did you mean 'adapters'"):
+        make(unfrozen=unfrozen).fit(*labelled)
+
+
+def test_mixture_inserts_no_adapters(modules, adapters, labelled):
+    message = (
+        "MoERegressor inserts no adapters, and not all modules have some. Use unfrozen='last', or modules"
+    )
+    with pytest.raises(InvalidParameterError, match=message):
+        MoERegressor([adapters, modules["b"]], unfrozen="adapters").fit(*labelled)
+    MoERegressor([adapters], unfrozen="adapters", max_epochs=1).fit(*labelled)
 
 
 def test_search_finds_what_to_train(make, labelled):
@@ -203,6 +218,19 @@ def test_saved_estimator_without_its_base(make, module_path, labelled, tmp_path)
     assert loaded.to_module(**CARD, kind="full").card.kind == "full"
     with pytest.raises(UnknownNameError, match="was not found"):
         loaded.to_module(**CARD)
+
+
+def test_loading_an_estimator_looks_for_no_module(make, module_path, labelled, tmp_path, monkeypatch):
+    fitted = make(module=module_path, unfrozen="adapters").fit(*labelled)
+    fitted.save(tmp_path / "model")
+    looked = []
+    monkeypatch.setattr(_adapters, "load_module", lambda given: looked.append(given) or load_module(given))
+    loaded = load_estimator(tmp_path / "model")
+    loaded.predict(labelled[0])
+    loaded.to_module(**CARD, kind="full")
+    assert not looked
+    assert loaded.to_module(**CARD).card.kind == "adapter"
+    assert len(looked) == 1
 
 
 def test_pickled_estimator_exports_the_same(fitted, adapters):

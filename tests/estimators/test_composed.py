@@ -17,10 +17,13 @@ from matmosaic.estimators import load_estimator
 from matmosaic.exceptions import (
     ArchitectureMismatchError,
     InvalidParameterError,
+    InvalidTargetsError,
     ModuleFormatError,
     NegativeTransferWarning,
+    SolverWarning,
     UnknownNameError,
 )
+from matmosaic.learning.composition import SOLVERS
 from matmosaic.learning.merging import merge_modules
 from matmosaic.learning.proxy import knn_proxy
 
@@ -271,6 +274,43 @@ def test_adapters_are_averaged(module, labelled, make, X, y):
 def test_adapters_are_inserted_into_the_mean(make, X, y):
     model = make(unfrozen="adapters").fit(X, y)
     assert all(name.startswith("adapters.") for name in model.unfrozen_)
+
+
+def test_adapters_of_a_mean_are_exported_with_it(make, X, y, tmp_path):
+    """The mean is in no store, so that adapters alone would be of use to nobody."""
+    fitted = make(unfrozen="adapters").fit(X, y)
+    fitted.save(tmp_path / "model")
+    about = {"name": "mine", "target": "t", "unit": "u"}
+    for model in (fitted, load_estimator(tmp_path / "model")):
+        model.to_module(**about).save(tmp_path / "mine", overwrite=True)
+        whole = PretrainedModule.load(tmp_path / "mine")
+        assert (whole.card.kind, whole.card.adapter) == ("full", {"reduction": 2})
+        np.testing.assert_allclose(whole.predict(X), fitted.predict(X), rtol=1e-5)
+        with pytest.raises(InvalidParameterError, match="the mean of the modules, which is in no store; use"):
+            model.to_module(**about, kind="adapter")
+        with pytest.raises(InvalidParameterError, match="Did you mean 'adapter'"):
+            model.to_module(**about, kind="adapters")
+
+
+def test_failed_fit_leaves_no_modules(make, X, y):
+    model = make()
+    with pytest.raises(InvalidTargetsError):
+        model.fit(X, y[:-1])
+    assert not any(
+        "PretrainedModule" in repr(value) for name, value in vars(model).items() if name != "modules"
+    )
+
+
+def test_adapters_cannot_be_inserted_into_a_mixture(make, X, y):
+    with pytest.raises(InvalidParameterError, match=r"combine='features'\) inserts no adapters.*modules of"):
+        make(combine="features", unfrozen="adapters").fit(X, y)
+
+
+def test_failure_of_a_solver_points_to_the_call_of_fit(make, X, y, monkeypatch):
+    monkeypatch.setitem(SOLVERS, "CLARABEL", {"max_iter": 1})
+    with pytest.warns(SolverWarning, match="found by OSQP, as CLARABEL failed .* to the precision") as caught:
+        make(max_epochs=0).fit(X, y)
+    assert caught[0].filename == __file__
 
 
 # --- as an estimator ---------------------------------------------------------------------------------

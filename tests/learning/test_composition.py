@@ -105,8 +105,9 @@ def test_same_weights_bit_for_bit(predictions, y):
 
 
 def test_next_solver_takes_over(predictions, y):
-    with pytest.warns(SolverWarning, match=r"found by OSQP, as MISSING failed \(.*MISSING"):
+    with pytest.warns(SolverWarning, match=r"found by OSQP, as MISSING failed \(.*MISSING") as caught:
         weights = convex_weights(predictions, y, solvers=["MISSING", "OSQP"])
+    assert caught[0].filename == __file__
     assert error(weights, predictions, y) == pytest.approx(independent(predictions, y), rel=1e-6)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from matmosaic.backbones import AdaptedBackbone, Backbone, insert_adapters
 from matmosaic.backbones.adapters import ADAPTERS
 from matmosaic.backbones.freezing import Unfrozen
-from matmosaic.exceptions import InvalidParameterError, MatmosaicError, suggest
+from matmosaic.exceptions import InvalidParameterError, MatmosaicError, UnknownNameError, suggest
 from matmosaic.modules import ModuleCard, PretrainedModule, load_module
 from matmosaic.modules._base import base_reference
 
@@ -25,13 +26,47 @@ def with_adapters(backbone: Backbone, module: PretrainedModule | None, unfrozen:
     InvalidParameterError
         If the backbone comes from no module: adapters of random weights adapt nothing.
     """
-    if ADAPTERS not in ([unfrozen] if isinstance(unfrozen, str) else list(unfrozen)):
+    if module is not None and not isinstance(backbone, AdaptedBackbone):
+        _check_spelling(backbone, unfrozen)
+    if ADAPTERS not in _names(unfrozen):
         return backbone
     if module is None:
         raise InvalidParameterError(
             "unfrozen='adapters' trains adapters of a module's network. Got module=None; name a module."
         )
     return insert_adapters(backbone)
+
+
+def check_can_adapt(experts: Sequence[Backbone], unfrozen: Unfrozen, who: str) -> None:
+    """Raise InvalidParameterError if adapters are to be trained in networks of which one has none.
+
+    Parameters
+    ----------
+    experts : sequence of Backbone
+        Networks of a mixture, into which no adapters are inserted.
+    unfrozen : str or sequence of str
+        What is to be trained.
+    who : str
+        What cannot insert them.
+    """
+    if ADAPTERS in _names(unfrozen) and not all(isinstance(one, AdaptedBackbone) for one in experts):
+        raise InvalidParameterError(
+            f"unfrozen='adapters': {who} inserts no adapters, and not all modules have some. Use "
+            "unfrozen='last', or modules of adapters: those that TransferRegressor(module, "
+            "unfrozen='adapters') exports by to_module()."
+        )
+
+
+def _names(unfrozen: Unfrozen) -> list[str]:
+    return [unfrozen] if isinstance(unfrozen, str) else list(unfrozen)
+
+
+def _check_spelling(backbone: Backbone, unfrozen: Unfrozen) -> None:
+    """Raise UnknownNameError for a layer group that is there neither now nor with adapters."""
+    valid = ["all", "head", ADAPTERS, *backbone.layer_groups()]
+    for name in _names(unfrozen):
+        if name not in valid:
+            raise UnknownNameError(suggest(name, valid, what="layer group in 'unfrozen'"))
 
 
 @dataclass(frozen=True)
@@ -44,6 +79,8 @@ class Base:
     """Where it may be found; empty if nobody said so."""
     module: PretrainedModule | None = None
     """The module, where it is at hand."""
+    given: Any = None
+    """What the parameter of a saved estimator named."""
 
     @classmethod
     def of(cls, source: PretrainedModule | None, given: Any) -> Base | None:
@@ -56,14 +93,45 @@ class Base:
 
     @classmethod
     def of_card(cls, card: ModuleCard | None, reference: str, given: Any) -> Base | None:
-        """Return the base of an estimator that was saved, as far as it is at hand."""
+        """Return the base of an estimator that was saved; what ``given`` names is looked for when needed."""
         if card is None:
             return None
-        with suppress(MatmosaicError):  # What a saved parameter names need not be on this machine.
-            found = cls.of(load_module(given), given)
-            if found is not None and found.sha256 in (card.base, card.sha256):
-                return found
-        return cls(str(card.base if card.kind == "adapter" else card.sha256), reference)
+        sha256 = str(card.base if card.kind == "adapter" else card.sha256)
+        return cls(sha256, reference, given=given)
+
+    def find(self) -> PretrainedModule | None:
+        """Return the module, if it is at hand or what the saved parameter names; None otherwise."""
+        if self.module is not None or self.given is None:
+            return self.module
+        with suppress(MatmosaicError):  # It need not be on this machine.
+            found = Base.of(load_module(self.given), None)
+            return found.module if found is not None and found.sha256 == self.sha256 else None
+        return None
+
+
+def kind_of_mean(kind: Kind | None, mean: ModuleCard) -> Kind | None:
+    """Return what of a network that was fine-tuned from a mean of modules is to be exported.
+
+    Parameters
+    ----------
+    kind : {"full", "adapter"} or None
+        What is asked for.
+    mean : ModuleCard
+        Of the mean.
+
+    Raises
+    ------
+    InvalidParameterError
+        If adapters are asked for, and the mean is a whole network.
+    """
+    if mean.kind == "adapter" or kind not in (None, "adapter"):
+        return kind
+    if kind == "adapter":
+        raise InvalidParameterError(
+            "kind='adapter' exports adapters for a base that others have. The base here is the mean of the "
+            "modules, which is in no store; use kind='full', the default, or compose modules of adapters."
+        )
+    return "full"
 
 
 def kind_to_export(kind: Kind | None, backbone: Backbone, unfrozen: list[str], base: Base | None) -> Kind:

@@ -23,11 +23,29 @@ from matmosaic.modules import PretrainedModule
 Rows: TypeAlias = "tuple[TableDataset, TableDataset | None]"
 
 
-def side_by_side(experts: Sequence[Backbone], names: Sequence[str], *, max_trunk_bytes: int) -> MixtureModel:
-    """Return networks that give their features, and predict nothing; the arguments are those of a mixture."""
-    nothing = cast("Aggregation", nn.Identity())
-    gate = Gate(torch.ones(len(experts)), len(experts))
-    return MixtureModel(experts, names, gate, nothing, max_trunk_bytes=max_trunk_bytes)
+class Candidates(MixtureModel):
+    """Networks side by side that give their features, and predict nothing.
+
+    Parameters
+    ----------
+    sources : sequence of PretrainedModule
+        The modules that they are of: what a reference named then may change or vanish later.
+    experts, names, max_trunk_bytes
+        As for :class:`MixtureModel`.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[PretrainedModule],
+        experts: Sequence[Backbone],
+        names: Sequence[str],
+        *,
+        max_trunk_bytes: int,
+    ) -> None:
+        nothing = cast("Aggregation", nn.Identity())
+        gate = Gate(torch.ones(len(experts)), len(experts))
+        super().__init__(experts, names, gate, nothing, max_trunk_bytes=max_trunk_bytes)
+        self.sources = list(sources)
 
 
 def mean_module(

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from matmosaic.backbones import Backbone, unfreeze
 from matmosaic.backbones.freezing import Unfrozen
-from matmosaic.estimators._adapters import with_adapters
-from matmosaic.estimators._composing import Rows, fixed_mixture, mean_module, side_by_side, through_trunks
+from matmosaic.estimators._adapters import Kind, check_can_adapt, kind_of_mean, with_adapters
+from matmosaic.estimators._composing import Candidates, Rows, fixed_mixture, mean_module, through_trunks
 from matmosaic.estimators._experts import expert_names, resolve_experts, table_of_modules
 from matmosaic.estimators._guard import MIXTURE
 from matmosaic.estimators._mixture_files import SavedMixture, mixture_files
@@ -128,8 +128,8 @@ class ComposedRegressor(SingleBackboneRegressor):
     mean_error_ : float
         The same of the mean of the other labels, for comparison.
     composed_card_ : ModuleCard or None
-        Of the mean: its ``sources`` are the modules that have a weight, its licence the most restrictive of
-        theirs (none, if one of them has none). None with ``combine="features"``.
+        Of the mean: its ``sources`` are the modules that have a weight, its licence has all terms of theirs
+        (none, if one of them has none). None with ``combine="features"``.
     net_, history_, best_epoch_, unfrozen_, scale_, n_train_
         As of :class:`TransferRegressor`.
 
@@ -143,7 +143,7 @@ class ComposedRegressor(SingleBackboneRegressor):
     NegativeTransferWarning
         If no module's neighbours predict better than the mean of the labels.
     SolverWarning
-        If the solver of the weights fails and another takes over.
+        If a solver of the weights fails and another takes over.
 
     References
     ----------
@@ -241,8 +241,6 @@ class ComposedRegressor(SingleBackboneRegressor):
     def _model(self) -> Any:
         """Return all modules, frozen, side by side: what shows how useful each is."""
         modules = resolve_experts(self.modules)
-        # Until they are composed: what a reference names may change or vanish before.
-        self._modules = modules
         self.module_cards_ = [module.card for module in modules]
         self.module_names_ = expert_names(self.module_cards_)
         if self.combine == "parameters":
@@ -252,22 +250,21 @@ class ComposedRegressor(SingleBackboneRegressor):
             self._check_unfrozen(experts, modules[0])
         for expert in experts:
             unfreeze(expert, "head")
-        return side_by_side(experts, self.module_names_, max_trunk_bytes=self.trunk_memory)
+        return Candidates(modules, experts, self.module_names_, max_trunk_bytes=self.trunk_memory)
 
     def _check_unfrozen(self, experts: Sequence[Backbone], first: PretrainedModule) -> None:
         """Raise UnknownNameError for a layer group that does not exist, before the graphs are built."""
         if self.combine == "parameters":
             experts = [with_adapters(first.build_backbone(), first, self.unfrozen)]
+        check_can_adapt(experts, self.unfrozen, "ComposedRegressor(combine='features')")
         for expert in experts:
             unfreeze(expert, self.unfrozen)
 
     def _learn(self, model: Any, train: TableDataset, validation: TableDataset | None) -> None:
-        modules = self._modules
-        del self._modules
         self._weigh(model.all_features(train, batch_size=self.batch_size), train)
         warn_of_no_use(self.proxy_errors_, self.mean_error_, self.module_names_)
         combine = self._average if self.combine == "parameters" else self._mix
-        self._train(*combine(modules, (train, validation)))
+        self._train(*combine(model.sources, (train, validation)))
 
     def _weigh(self, features: Sequence[Tensor], train: TableDataset) -> None:
         neighbours: dict[str, Any] = {"n_neighbors": self.n_neighbors, "temperature": self.temperature}
@@ -316,17 +313,24 @@ class ComposedRegressor(SingleBackboneRegressor):
         return TRANSFER_RATE if self.backbone_learning_rate is None else self.backbone_learning_rate
 
     def to_module(
-        self, *, license_weights: str | None = None, references: Sequence[str] = (), **about: Any
+        self,
+        *,
+        license_weights: str | None = None,
+        references: Sequence[str] = (),
+        kind: Kind | None = None,
+        **about: Any,
     ) -> PretrainedModule:
         """Export what was learnt as a module; see :meth:`TransferRegressor.to_module`.
 
         Parameters
         ----------
         license_weights : str, optional
-            SPDX identifier of the licence that you give the weights; by default the most restrictive of those
+            SPDX identifier of the licence that you give the weights; by default what has all terms of those
             of the modules that have a weight, none if one of them has none.
         references : sequence of str, optional
             What to cite besides the references of these modules.
+        kind : {"full", "adapter"}, optional
+            ``"adapter"``, the default there, needs modules of adapters: nobody has the mean of others.
         **about
             ``name``, ``target``, ``unit``, and the others of :meth:`TransferRegressor.to_module`.
 
@@ -338,7 +342,7 @@ class ComposedRegressor(SingleBackboneRegressor):
         Raises
         ------
         InvalidParameterError
-            With ``combine="features"``, which gives several networks.
+            With ``combine="features"``, which gives several networks; for adapters of a mean of networks.
         """
         card = self.composed_card_
         if card is None:
@@ -346,9 +350,9 @@ class ComposedRegressor(SingleBackboneRegressor):
                 "combine='features' gives several networks, which are no module. save() keeps them; "
                 "combine='parameters' gives one network."
             )
-        cited = list(dict.fromkeys([*references, *card.references]))
-        allowed = license_weights or card.license_weights
-        module = super().to_module(license_weights=allowed, references=cited, **about)
+        about["references"] = list(dict.fromkeys([*references, *card.references]))
+        about["license_weights"] = license_weights or card.license_weights
+        module = super().to_module(kind=kind_of_mean(kind, card), **about)
         return PretrainedModule(replace(module.card, sources=card.sources), module.weights, base=module.base)
 
     def _to_files(self, *, target: Any, unit: Any) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from matmosaic.backbones import Backbone, unfreeze
 from matmosaic.backbones.freezing import Unfrozen
+from matmosaic.estimators._adapters import check_can_adapt
 from matmosaic.estimators._experts import (
     check_n_active,
     check_widths,
@@ -245,6 +246,7 @@ class MoERegressor(SavableRegressor):
             experts = [module.build_backbone() for module in modules]
         if self.aggregation == "add" and self.width is None:
             check_widths(self.module_names_, experts)
+        check_can_adapt(experts, self.unfrozen, "MoERegressor")
         trained = (name for expert in experts for name in unfreeze(expert, self.unfrozen))
         self.unfrozen_ = list(dict.fromkeys(trained))
         race = isinstance(self.gate_init, str) and self.gate_init == "uniform"

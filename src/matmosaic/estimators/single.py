@@ -150,7 +150,7 @@ class SingleBackboneRegressor(SavableRegressor):
             for name, value in model.state_dict().items()
             if kind == "full" or name.startswith((ADAPTER_PREFIX, "head."))
         }
-        base = self._base.module if kind == "adapter" and self._base else None
+        base = self._base.find() if kind == "adapter" and self._base else None
         return PretrainedModule(card, own, base=base).with_golden()
 
     def _started_from(self, kind: Kind, backbone: Backbone) -> dict[str, Any]:

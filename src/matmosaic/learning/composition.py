@@ -23,6 +23,8 @@ SOLVERS: dict[str, dict[str, Any]] = {
     "OSQP": {"eps_abs": 1e-10, "eps_rel": 1e-10, "max_iter": 100_000},
     "SCS": {"eps_abs": 1e-10, "eps_rel": 1e-10, "max_iters": 100_000},
 }
+# Where the call of fit stands, seen from the warning about a solver.
+FIT = 8
 # What an interior point leaves of a weight that is 0.
 NOTHING = 1e-8
 
@@ -76,7 +78,7 @@ def convex_weights(
     Wang et al., arXiv:2502.15483 (2025).
     """
     check_finite("predictions", predictions)
-    return _minimise(_gram(predictions, y, weight), solvers)
+    return _minimise(_gram(predictions, y, weight), solvers, stacklevel=4)  # The caller of this.
 
 
 def sparse_weights(
@@ -153,7 +155,9 @@ def _gram(predictions: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> 
     return gram / (np.trace(gram) or 1.0)
 
 
-def _minimise(gram: np.ndarray, solvers: Sequence[str] = tuple(SOLVERS)) -> np.ndarray:
+def _minimise(
+    gram: np.ndarray, solvers: Sequence[str] = tuple(SOLVERS), *, stacklevel: int = FIT
+) -> np.ndarray:
     """Minimise the quadratic form of a matrix over convex weights, with the first solver that can."""
     if len(gram) == 1:
         return np.ones(1)
@@ -165,7 +169,7 @@ def _minimise(gram: np.ndarray, solvers: Sequence[str] = tuple(SOLVERS)) -> np.n
             reasons[solver] = str(error) or type(error).__name__
             continue
         if reasons:
-            _warn_of_failure(reasons, solver)
+            _warn_of_failure(reasons, solver, stacklevel=stacklevel)
         return weights
     raise MatmosaicError(
         f"No solver found weights of the {len(gram)} modules: {reasons}. Leave out modules whose "
@@ -190,11 +194,12 @@ def _solve(gram: np.ndarray, solver: str) -> np.ndarray:
     return values / values.sum()
 
 
-def _warn_of_failure(reasons: dict[str, str], solver: str) -> None:
+def _warn_of_failure(reasons: dict[str, str], solver: str, *, stacklevel: int) -> None:
     listed = "; ".join(f"{name} failed ({reason})" for name, reason in reasons.items())
     warnings.warn(
-        f"The weights of the modules were found by {solver}, as {listed}. Check that the labels and what "
-        "the modules predict are of one order of magnitude.",
+        f"The weights of the modules were found by {solver}, as {listed}. They minimise the same error, to "
+        f"the precision of {solver}; if the warning comes again, install another version of the solver that "
+        "fails.",
         SolverWarning,
-        stacklevel=2,
+        stacklevel=stacklevel,
     )
