@@ -11,8 +11,21 @@ import torch
 
 from matmosaic import plugins
 from matmosaic.backbones import MLP, insert_adapters
-from matmosaic.exceptions import ArchitectureMismatchError, ModuleFormatError, UnknownNameError
-from matmosaic.modules import DirectoryStore, ModuleCard, PretrainedModule, _base, load_module, resolve
+from matmosaic.exceptions import (
+    ArchitectureMismatchError,
+    InvalidParameterError,
+    ModuleFormatError,
+    UnknownNameError,
+)
+from matmosaic.modules import (
+    DirectoryStore,
+    ModuleCard,
+    ModuleSummary,
+    PretrainedModule,
+    _base,
+    load_module,
+    resolve,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -184,6 +197,85 @@ def test_reference_that_leads_nowhere_is_told(module, tmp_path):
     _base._in_use.clear()
     with pytest.raises(UnknownNameError, match=r"'bundled:gone' \(Unknown module 'gone'"):
         load_module(tmp_path / "adapters")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "https://host/hub#name",
+        "s3://bucket/hub#name",
+        "/etc/passwd",
+        "../other",
+        r"\\\\host\\share",
+        r"C:\\modules",
+        "file:/etc/passwd",
+        "hub:*",
+        "hub:a/../b",
+        "hub:name@https://host",
+        "hub:name\n",
+        "hub:",
+    ],
+)
+def test_card_leads_to_no_address_or_path(folder, adapters, reference, monkeypatch):
+    fields = {**adapters.card.to_dict(), "base_reference": reference}
+    with pytest.raises(ModuleFormatError, match="'base_reference': expected text matching"):
+        ModuleCard.from_json(json.dumps(fields))
+    with pytest.raises(ModuleFormatError, match="'base_reference'"):
+        replace(adapters.card, base_reference=reference)
+
+
+@pytest.mark.parametrize("reference", ["", "bundled:emt-eform", "chgnet:0.3.0", "my-hub:a.b+c@1.0-2"])
+def test_card_leads_to_a_module_of_a_store(adapters, reference):
+    assert replace(adapters.card, base_reference=reference).base_reference == reference
+
+
+def test_cards_beside_are_not_read_where_the_base_is_named(folder, monkeypatch, tmp_path):
+    class Hub(DirectoryStore):
+        def names(self):
+            raise AssertionError("searched")
+
+    bundled = load_module("bundled:emt-eform")
+    card = make_adapters(bundled, reference="bundled:emt-eform", head=None).card
+    _base._in_use.clear()
+    assert _base.find_base(card, Hub(folder)) == bundled
+
+
+def test_index_of_a_hub_tells_the_base(folder, module, adapters):
+    """No card of the many adapters beside it is downloaded."""
+
+    read = []
+
+    class Hub:
+        store = DirectoryStore(folder)
+
+        def names(self):
+            return self.store.names()
+
+        def versions(self, name):
+            return ["1"]
+
+        def summary(self, name, version=None):
+            return ModuleSummary.of(self.store.card(name))
+
+        def card(self, name, version=None):
+            read.append(name)
+            return self.store.card(name)
+
+        def load(self, name, version=None):
+            return self.store.load(name)
+
+    assert _base.find_base(adapters.card, Hub()) == module
+    assert read == []
+
+
+def test_base_is_given_by_reference(folder, module, tmp_path):
+    shutil.move(folder / module.card.name, tmp_path / "elsewhere")
+    found = PretrainedModule.load(folder / "adapters", base=tmp_path / "elsewhere")
+    assert found.base == module
+    with pytest.raises(ArchitectureMismatchError, match="holds adapters for the weights of sha256"):
+        PretrainedModule.load(folder / "adapters", base="bundled:emt-eform")
+    with pytest.raises(InvalidParameterError, match="is expected as 'store:name', a path or a Pretrained"):
+        PretrainedModule.load(folder / "adapters", base=3)
 
 
 def test_base_is_given(folder, module, crystals):

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from matmosaic_chgnet.store import CHGNetStore
 from sklearn.base import clone
 from sklearn.utils import shuffle
@@ -66,6 +67,12 @@ def test_cards_are_read_without_torch_and_without_chgnet():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_loading_draws_no_random_numbers():
+    state = torch.get_rng_state()
+    load_module("chgnet:0.3.0")
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def strained(crystals, n_structures):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from weakref import WeakValueDictionary
 
 from matmosaic.exceptions import (
@@ -17,6 +18,7 @@ from matmosaic.modules.card import ModuleCard
 from matmosaic.modules.module import PretrainedModule
 from matmosaic.modules.references import is_store_reference, list_modules, load_module
 from matmosaic.modules.store import ModuleStore, VersionedModuleStore
+from matmosaic.modules.summary import ModuleSummary
 
 # Bases that are in use, by checksum: many adapters share one.
 _in_use: WeakValueDictionary[str, PretrainedModule] = WeakValueDictionary()
@@ -52,8 +54,8 @@ def find_base(card: ModuleCard, siblings: ModuleStore | None = None) -> Pretrain
     Returns
     -------
     PretrainedModule
-        The module with the checksum ``card.base``: among those in use, in ``siblings``, by
-        ``card.base_reference``, or among those that ship with matmosaic.
+        The module with the checksum ``card.base``: among those in use, by ``card.base_reference``, in
+        ``siblings``, or among those that ship with matmosaic.
 
     Raises
     ------
@@ -83,34 +85,40 @@ def find_base(card: ModuleCard, siblings: ModuleStore | None = None) -> Pretrain
 def _places(
     card: ModuleCard, siblings: ModuleStore | None
 ) -> Iterator[tuple[str, Callable[[], PretrainedModule | None]]]:
-    """Yield where to look, and how; what is near comes first."""
+    """Yield where to look, and how; one module that is named comes before a search."""
+    if is_store_reference(card.base_reference):
+        yield repr(card.base_reference), lambda: _by_reference(card)
     if siblings is not None:
         yield str(siblings), lambda: _in_store(siblings, card)
-    if card.base_reference:
-        yield repr(card.base_reference), lambda: _by_reference(card)
     yield "the modules that ship with matmosaic", lambda: _in_store(BundledStore(), card)
 
 
 def _in_store(store: ModuleStore, card: ModuleCard) -> PretrainedModule | None:
-    for version in _candidates(store, card):
+    for version, read in _summaries(store):
         try:
-            found = store.card(*version).sha256
+            found = read()
         except (ModuleFormatError, UnknownNameError, StoreError):
             continue  # Whoever asks for these adapters has nothing to do with a broken card beside them.
-        if found == card.base:
+        if found.kind == "full" and found.sha256 == card.base:
             return store.load(*version)
     return None
 
 
-def _candidates(store: ModuleStore, card: ModuleCard) -> Iterator[tuple[str, ...]]:
-    """Yield names, with versions where there are several, of which those in an index are known to fit."""
+def _summaries(store: ModuleStore) -> Iterator[tuple[tuple[str, ...], Callable[[], ModuleSummary]]]:
+    """Yield each name, with each version where there are several, and what reads its summary.
+
+    From an index where the store has one: the cards of a hub would be downloaded.
+    """
     for name in store.names():
         if not isinstance(store, VersionedModuleStore):
-            yield (name,)
+            yield (name,), partial(_summary, store, name)
             continue
         for version in store.versions(name):
-            if store.summary(name, version).backbone == card.backbone:
-                yield name, version
+            yield (name, version), partial(store.summary, name, version)
+
+
+def _summary(store: ModuleStore, name: str) -> ModuleSummary:
+    return ModuleSummary.of(store.card(name))
 
 
 def _by_reference(card: ModuleCard) -> PretrainedModule:

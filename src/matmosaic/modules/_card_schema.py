@@ -45,6 +45,9 @@ TEXT = {"type": "string"}
 NUMBER = {"type": "number"}
 OBJECT = {"type": "object"}
 SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+# Of one module of a store by its name: whoever reads a card must be led to no address or path that it names.
+_PART = NAME_PATTERN.strip("^$")
+STORE_REFERENCE = {"type": "string", "pattern": rf"^([A-Za-z][A-Za-z0-9_.-]+:{_PART}(@{_PART})?)?$(?!\n)"}
 _CRYSTAL = record(lattice=array(array(NUMBER)), species=array(TEXT), frac_coords=array(array(NUMBER)))
 
 # A number per property where there are several.
@@ -65,7 +68,7 @@ _CARD = record(
     atom_table=nullable(record(name=TEXT, sha256=SHA256)),
     kind={"type": "string", "enum": ["adapter", "full"]},
     base=nullable(SHA256),
-    base_reference=TEXT,
+    base_reference=STORE_REFERENCE,
     adapter=record(reduction={"type": "integer", "minimum": 1}),
     head=nullable(OBJECT),
     target=TEXT,

@@ -257,7 +257,11 @@ class PretrainedModule(Outputs, Unchanging):
 
     @classmethod
     def load(
-        cls, directory: str | PathLike[str], *, verify: bool = True, base: PretrainedModule | None = None
+        cls,
+        directory: str | PathLike[str],
+        *,
+        verify: bool = True,
+        base: PretrainedModule | str | PathLike[str] | None = None,
     ) -> PretrainedModule:
         """Load a module from its directory.
 
@@ -268,9 +272,9 @@ class PretrainedModule(Outputs, Unchanging):
         verify : bool, default=True
             Recompute the golden outputs, once per process and module. The checksum is always
             compared, before anything is parsed.
-        base : PretrainedModule, optional
-            The module that adapters are for; by default it is looked for beside ``directory``, then by
-            the card's ``base_reference``, and among those that ship with matmosaic.
+        base : PretrainedModule, str or path-like, optional
+            The module that adapters are for, or a reference to it; by default it is looked for by the
+            card's ``base_reference``, then beside ``directory``, and among those that ship with matmosaic.
 
         Returns
         -------
@@ -287,7 +291,10 @@ class PretrainedModule(Outputs, Unchanging):
             If the weights are truncated or altered, or the golden outputs are not reproduced.
         """
         from matmosaic.modules.directory_store import DirectoryStore
+        from matmosaic.modules.references import load_module
 
+        if base is not None:
+            base = load_module(base)
         path = Path(directory).absolute()
         siblings = DirectoryStore(path.parent)
         return cls.from_files(

@@ -28,6 +28,8 @@ class ModuleSummary:
     """Name of the backbone plugin."""
     kind: str
     """``"full"`` or ``"adapter"``."""
+    sha256: str | None
+    """sha256 of the weights."""
     base: str | None
     """sha256 of the weights that training started from."""
     target: str
@@ -124,6 +126,7 @@ _COPIED = (
     "version",
     "backbone",
     "kind",
+    "sha256",
     "base",
     "target",
     "unit",

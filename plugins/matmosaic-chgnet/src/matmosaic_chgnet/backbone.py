@@ -59,6 +59,11 @@ def graph_settings(cutoff: float = 6.0, angle_cutoff: float = 3.0, tolerance: fl
     )
 
 
+def n_features_of(width: int, readout: Sequence[str] = READOUTS) -> int:
+    """Return the number of features of a structure; the parameters are those of :class:`CHGNet`."""
+    return sum(1 if name == "energy" else width for name in readout)
+
+
 class CHGNet(Backbone):
     """Crystal Hamiltonian graph neural network.
 
@@ -140,7 +145,7 @@ class CHGNet(Backbone):
         self.n_hidden = n_hidden
         self.readout = list(readout)
         self._check()
-        self.n_features = sum(1 if name == "energy" else width for name in self.readout)
+        self.n_features = n_features_of(width, self.readout)
         self.stages = nn.ModuleDict(self._stages())
 
     def _stages(self) -> dict[str, nn.Module]:

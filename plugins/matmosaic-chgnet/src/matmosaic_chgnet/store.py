@@ -94,10 +94,9 @@ def module_weights(backbone: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     import torch
 
-    from matmosaic_chgnet.backbone import CHGNet
+    from matmosaic_chgnet.backbone import n_features_of
 
-    width = backbone["stages.embedding.atoms.weight"].shape[1]
-    n_features = CHGNet(width=width).n_features
+    n_features = n_features_of(backbone["stages.embedding.atoms.weight"].shape[1])
     head = {
         "scale.mean": torch.zeros(n_features),
         "scale.std": torch.ones(n_features),
