@@ -3,7 +3,7 @@ Adapters: many properties, one network
 ======================================
 
 Learn properties of alloys from 100 labels each by small adapters between the layers of one bundled module,
-which stays as it is. A module of adapters is less than a third of the size of the network, which it needs.
+which stays as it is. A module of adapters is about a fifth of the size of the network, which it needs.
 """
 
 import tempfile
