@@ -4,7 +4,7 @@ import logging
 import tomllib
 
 import pytest
-from matmosaic_hub import HubOpener, HubStore
+from matmosaic_hub import HubOpener, HubStore, config
 from matmosaic_hub.config import VARIABLE, config_file
 from matmosaic_hub.remote import Remote
 from matmosaic_hub.urls import is_secret, normalised, redact
@@ -193,6 +193,15 @@ def test_what_cannot_be_read_again_is_not_written(url, value):
     with pytest.raises(InvalidParameterError, match="finite number|cannot be written as TOML"):
         HubOpener().add("lab", url, {"z": value})
     assert HubOpener().names() == ["other"]
+
+
+def test_text_is_read_before_it_is_written(monkeypatch):
+    HubOpener().add("other", "s3://bucket/hub", {})
+    before = config_file().read_bytes()
+    monkeypatch.setattr(config, "_value", lambda value: "Infinity")
+    with pytest.raises(InvalidParameterError, match="cannot be written as TOML"):
+        HubOpener().add("lab", "s3://bucket/hub", {})
+    assert config_file().read_bytes() == before
 
 
 @pytest.mark.parametrize("option", ["endpoint_url", "anon", "profile", "region_name"])
