@@ -50,7 +50,7 @@ def make_card(name: str, base: str | None) -> ModuleCard:
         head=MLP(backbone.n_features, widths=()).options(),
         target="energy relative to a fitted composition reference",
         unit="eV/atom",
-        n_train=None if name == "r2scan" else 1_580_395,
+        n_train=None,  # Published is how many frames there are, and which share was trained on.
         dataset=DATA[name],
         metrics=[metric(value, split) for split, value in ERRORS[name].items()],
         license_code="MIT",
