@@ -156,3 +156,10 @@ def test_hits_are_logged(crystals, caplog):
         "graphs: 8 rows, 0 cached, 8 to build",
         "graphs: 8 rows, 8 cached, 0 to build",
     ]
+
+
+@pytest.mark.parametrize("edge", [0.1, 1e6])
+def test_cells_in_a_wrong_unit_are_refused_with_their_row(edge, NaCl):
+    broken = Structure(Lattice.cubic(edge), ["Cu"], [[0, 0, 0]])
+    with pytest.raises(InvalidStructuresError, match=r"X\[1\].* Got 1 atoms in a cell of .* Å3"):
+        build_graphs([NaCl, broken])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from matmosaic.exceptions import IsolatedAtomWarning
+from matmosaic.exceptions import InvalidStructuresError, IsolatedAtomWarning
 from matmosaic.graphs.angle_graphs import angle_graphs
 from matmosaic.graphs.cache import open_cache
 from matmosaic.graphs.compression import Classes, compress, equalise_distances, refine
@@ -35,6 +35,9 @@ BUILDER_VERSION = 2
 # Atoms per chunk: large enough that array calls dominate, small enough to stay in cache.
 CHUNK_ATOMS = 2048
 ROWS_NAMED = 10
+# Beyond these the neighbour search takes gigabytes: neighbours of an atom within the cutoff, and volume of a
+# cell in spheres of it. Crystals have some hundred neighbours.
+MOST_NEIGHBORS, MOST_SPHERES = 5e4, 1e12
 
 
 def build_graphs(
@@ -68,7 +71,8 @@ def build_graphs(
     Raises
     ------
     InvalidStructuresError
-        If there are no published graphs of a row, and the settings ask for them.
+        If there are no published graphs of a row, and the settings ask for them, or if a cell is so dense or
+        so empty that it is no crystal's.
 
     Warns
     -----
@@ -81,6 +85,7 @@ def build_graphs(
     if settings.angles and settings.ties == "reference":
         for index, one in enumerate(arrays):
             check_periodic(one, describe_row(index, rows[index]))
+    _check_cells(rows, arrays, settings.cutoff)
     suffix = _settings_hash(settings, compressed)
     keys = [structure_hash(one) + suffix for one in arrays]
     cache = open_cache(memory)
@@ -100,6 +105,23 @@ def build_graphs(
     result = [graphs[key] for key in keys]
     _warn_isolated(rows, result, settings)
     return result
+
+
+def _check_cells(rows: Sequence[Any], arrays: Sequence[StructureArrays], cutoff: float) -> None:
+    """Refuse cells whose neighbour search would take all memory, which no crystal's does."""
+    if not len(arrays):
+        return
+    volume = np.abs(np.linalg.det(np.stack([one.lattice for one in arrays])))
+    n_atoms = np.array([one.n_atoms for one in arrays])
+    sphere = 4 / 3 * np.pi * cutoff**3
+    dense = n_atoms * sphere > MOST_NEIGHBORS * volume
+    empty = volume > MOST_SPHERES * sphere
+    periodic = np.array([bool(one.pbc.all()) for one in arrays])
+    for index in np.flatnonzero(periodic & (dense | empty)).tolist():
+        raise InvalidStructuresError(
+            f"{describe_row(index, rows[index])}: a crystal is expected, with a lattice in Å. Got "
+            f"{n_atoms[index]} atoms in a cell of {volume[index]:.3g} Å3. Check the unit, or remove the row."
+        )
 
 
 def _settings_hash(settings: GraphSettings, compressed: bool) -> str:
