@@ -75,22 +75,14 @@ def run(arguments: argparse.Namespace) -> Result:
     _check_free(store, arguments.name, overwrite=arguments.overwrite)
     _check_network(arguments)
     data = read_properties(arguments)
-    several = data.y.ndim > 1
-    targets = list(data.y) if several else [data.y.name]
+    targets = list(data.y) if data.y.ndim > 1 else [data.y.name]
     units = _units(arguments.unit, targets)
-    estimator = _estimator(arguments, several=several)
+    estimator = _estimator(arguments, several=data.y.ndim > 1)
     start = time.perf_counter()
     with stopping_at_interrupt():  # a store holds no half-trained modules
         estimator.fit(data.structures, data.y)
     seconds = time.perf_counter() - start
-    module = estimator.to_module(
-        name=arguments.name,
-        target=targets if several else targets[0],
-        unit=units if several else units[0],
-        dataset={"name": arguments.dataset_name, "doi": arguments.dataset_doi},
-        license_weights=arguments.license_weights,
-        kind=arguments.kind,
-    )
+    module = _module(estimator, arguments, targets, units)
     store.save(module, overwrite=arguments.overwrite)
     reference = str(Path(arguments.store) / arguments.name)
     document = {
@@ -107,6 +99,19 @@ def run(arguments: argparse.Namespace) -> Result:
         f"  matmosaic fit DATA --target COLUMN --module {reference} -o MODEL"
     )
     return Result(document, text)
+
+
+def _module(estimator: Any, arguments: argparse.Namespace, targets: list[str], units: list[str]) -> Any:
+    """Return what was learnt, as a module of one property or of several."""
+    several = len(targets) > 1
+    return estimator.to_module(
+        name=arguments.name,
+        target=targets if several else targets[0],
+        unit=units if several else units[0],
+        dataset={"name": arguments.dataset_name, "doi": arguments.dataset_doi},
+        license_weights=arguments.license_weights,
+        kind=arguments.kind,
+    )
 
 
 def _units(text: str, targets: list[str]) -> list[str]:
