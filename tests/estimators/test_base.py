@@ -369,7 +369,7 @@ def test_clone_keeps_the_module(make, module, fitted):
         ({"unfrozen": "lst"}, "Did you mean 'last'?"),
         (
             {"unfrozen": ["conv_1", "conv_3"]},
-            "Valid: 'adapters', 'all', 'conv_1', 'conv_2', 'embedding'",
+            "Valid: 'adapters', 'all', 'conv_1', 'conv_2', 'embedding', 'head', 'last'",
         ),
     ],
 )
