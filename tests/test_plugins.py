@@ -1,12 +1,13 @@
 """Plugins are found without being imported, and a broken one harms only who asks for it."""
 
+import re
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from matmosaic import plugins
+from matmosaic import __version__, plugins
 from matmosaic.exceptions import DuplicatePluginError, PluginError, UnknownNameError
 
 
@@ -25,6 +26,17 @@ def install(tmp_path, monkeypatch):
         monkeypatch.syspath_prepend(str(site))
 
     return install
+
+
+@pytest.fixture
+def import_again(monkeypatch):
+    """Forget modules of these names before and after the test."""
+
+    def forget(*names):
+        for name in names:
+            monkeypatch.delitem(sys.modules, name, raising=False)
+
+    return forget
 
 
 def backbone(name, reference):
@@ -68,20 +80,85 @@ def test_unknown_kind_gets_a_suggestion():
 @pytest.mark.parametrize(
     ("source", "cause"),
     [
-        ("raise RuntimeError('no luck')", "RuntimeError: no luck"),
+        ("raise RuntimeError('no luck')", r"\(RuntimeError: no luck\)\. Upgrade, reinstall or uninstall"),
+        ("import sys; sys.exit(3)", r"\(SystemExit: 3\)"),
+        ("raise GeneratorExit", r"\(GeneratorExit\)"),
         ("Other = 1", "has no attribute 'Toy'"),
         ("import surely_not_installed", r"Install the package that provides 'surely_not_installed'"),
+        ("from matmosaic.exceptions import Later", r"Installed is matmosaic [\d.]+; upgrade matmosaic and"),
+        ("Toy = 3", "must refer to a class or function. Got 'toy_broken:Toy', of type int"),
+        ("class Toy: contract = '2'", "'contract' as a whole number >= 1. Got '2'"),
+        ("class Toy: contract = 0", "'contract' as a whole number >= 1. Got 0"),
     ],
-    ids=["raises", "lacks the attribute", "lacks a dependency"],
+    ids=[
+        "raises",
+        "exits",
+        "raises no Exception",
+        "lacks the attribute",
+        "lacks a dependency",
+        "needs a newer matmosaic",
+        "is no class",
+        "states a text as contract",
+        "states no contract that exists",
+    ],
 )
-def test_broken_plugin_harms_only_who_asks_for_it(install, monkeypatch, source, cause):
-    monkeypatch.delitem(sys.modules, "toy_broken", raising=False)
+def test_broken_plugin_harms_only_who_asks_for_it(install, import_again, source, cause):
+    import_again("toy_broken")
     install("broken-dist", backbone("broken", "toy_broken:Toy"), modules={"toy_broken": source})
     assert {"broken", "cgcnn"} <= set(plugins.names("backbones"))
     with pytest.raises(PluginError, match=cause) as caught:
         plugins.load("backbones", "broken")
     assert "'broken-dist' 1.0" in str(caught.value)
-    assert caught.value.__cause__ is not None
+    assert plugins.load("backbones", "cgcnn").__name__ == "CGCNN"
+
+
+def test_interrupting_an_import_interrupts(install, import_again):
+    import_again("toy_slow")
+    install("slow-dist", backbone("slow", "toy_slow:Toy"), modules={"toy_slow": "raise KeyboardInterrupt"})
+    with pytest.raises(KeyboardInterrupt):
+        plugins.load("backbones", "slow")
+
+
+@pytest.mark.parametrize("kind", plugins.GROUPS)
+def test_newer_contract_is_refused_older_and_unstated_are_not(install, import_again, kind):
+    import_again("toy_contracts")
+    newest = plugins.CONTRACTS[kind]
+    source = f"""
+        class Later: contract = {newest + 1}
+        class Now: contract = {newest}
+        def unstated(): pass
+    """
+    points = "\n".join(f"{name} = toy_contracts:{name}" for name in ("Later", "Now", "unstated"))
+    install("contracts-dist", f"[{plugins.GROUPS[kind]}]\n{points}\n", modules={"toy_contracts": source})
+    assert plugins.load(kind, "Now").contract == newest
+    assert callable(plugins.load(kind, "unstated"))
+    expected = (
+        f"'contracts-dist' 1.0 was written against version {newest + 1} of the contract of {kind}; matmosaic "
+        rf"{re.escape(__version__)}, which is installed, knows versions up to {newest}\. Upgrade matmosaic"
+    )
+    with pytest.raises(PluginError, match=expected):
+        plugins.load(kind, "Later")
+    listed = {plugin.name: plugin for plugin in plugins.list_plugins(check=True)}
+    assert listed["Later"].healthy is False
+    assert "Upgrade matmosaic" in listed["Later"].reason
+    assert listed["Now"].healthy is listed["unstated"].healthy is True
+
+
+@pytest.mark.parametrize("kind", ["backbones", "featurizers"])
+def test_own_plugins_state_contracts_that_are_known(kind):
+    own = [name for name in plugins.names(kind) if info(name).distribution == "matmosaic"]
+    assert {plugins.load(kind, name).contract for name in own} == {plugins.CONTRACTS[kind]}
+
+
+def test_own_names_stay_own(install, caplog):
+    install("rogue-dist", backbone("cgcnn", "rogue:CGCNN"))
+    for _ in range(2):
+        assert plugins.load("backbones", "cgcnn").__module__ == "matmosaic.backbones.cgcnn"
+    assert caplog.text.count("'rogue-dist' (rogue:CGCNN) declares cannot be reached") == 1
+    found = {plugin.distribution: plugin for plugin in plugins.list_plugins() if plugin.name == "cgcnn"}
+    assert found["matmosaic"].healthy is None
+    assert found["rogue-dist"].healthy is False
+    assert "'cgcnn' of matmosaic.backbones is matmosaic's own" in found["rogue-dist"].reason
 
 
 def test_two_distributions_claiming_a_name_are_both_named(install):

@@ -2,7 +2,8 @@
 
 This file is the only one that knows how plugins are found. Names are read from package metadata;
 a plugin is imported when it is asked for by name, so a broken one harms nobody else, and
-matmosaic's own backbones and stores enter by the same door.
+matmosaic's own backbones and stores enter by the same door. Their names stay theirs: what installing a
+package must not do is to change what ``"cgcnn"`` means.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from typing import Any, Literal
 
 import entrypoints
 
+from matmosaic._version import __version__
 from matmosaic.exceptions import DuplicatePluginError, PluginError, UnknownNameError, suggest
 
-__all__ = ["GROUPS", "PluginInfo", "list_plugins", "load", "names"]
+__all__ = ["CONTRACTS", "GROUPS", "PluginInfo", "list_plugins", "load", "names"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,12 @@ Kind = Literal["backbones", "featurizers", "openers", "stores"]
 
 #: Entry-point group of each kind of plugin.
 GROUPS = {kind: f"matmosaic.{kind}" for kind in ("backbones", "featurizers", "openers", "stores")}
+
+#: Version of the contract of each kind of plugin, the newest that this matmosaic keeps. It grows when
+#: plugins can rely on something that they could not rely on before.
+CONTRACTS = {"backbones": 1, "featurizers": 1, "openers": 1, "stores": 1}
+
+_OWN = "matmosaic"  # the distribution whose names nobody else can claim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +96,9 @@ def load(kind: Kind, name: str) -> Any:
     UnknownNameError
         If no installed distribution declares that name.
     DuplicatePluginError
-        If two distributions declare it.
+        If two distributions declare it, neither of which is matmosaic itself.
     PluginError
-        If importing it fails.
+        If importing it fails, or if it was written against a newer contract.
     """
     claims = _claims(kind, name)
     if not claims:
@@ -100,7 +108,7 @@ def load(kind: Kind, name: str) -> Any:
     if not claims:
         raise UnknownNameError(suggest(name, names(kind), what=kind.removesuffix("s")))
     if len(claims) > 1:
-        raise DuplicatePluginError(_clash(claims))
+        claims = _own(claims)
     return _import(claims[0])
 
 
@@ -132,6 +140,22 @@ def _find(kind: str) -> list[PluginInfo]:
 
 def _claims(kind: str, name: str) -> list[PluginInfo]:
     return [plugin for plugin in _find(kind) if plugin.name == name]
+
+
+def _own(claims: list[PluginInfo]) -> list[PluginInfo]:
+    """Return what matmosaic itself declares under a name that others claim, too."""
+    own = [claim for claim in claims if claim.distribution == _OWN]
+    if not own:
+        raise DuplicatePluginError(_clash(claims))
+    for claim in claims:
+        if claim not in own:
+            _warn_once(_taken(claim))
+    return own
+
+
+@lru_cache(maxsize=64)
+def _warn_once(message: str) -> None:
+    logger.warning("%s", message)
 
 
 @lru_cache(maxsize=4)
@@ -192,7 +216,10 @@ def _describe(distribution: str, version: str, group: str, name: str, reference:
 
 def _with_clash(plugin: PluginInfo) -> PluginInfo:
     claims = _claims(plugin.group.removeprefix("matmosaic."), plugin.name)
-    return replace(plugin, healthy=False, reason=_clash(claims)) if len(claims) > 1 else plugin
+    if len(claims) == 1 or plugin.distribution == _OWN:
+        return plugin
+    own = any(claim.distribution == _OWN for claim in claims)
+    return replace(plugin, healthy=False, reason=_taken(plugin) if own else _clash(claims))
 
 
 def _with_health(plugin: PluginInfo) -> PluginInfo:
@@ -211,20 +238,65 @@ def _clash(claims: list[PluginInfo]) -> str:
     return f"The plugin name {name!r} of {group} is claimed by {owners}; uninstall one of them."
 
 
+def _taken(claim: PluginInfo) -> str:
+    return (
+        f"The plugin name {claim.name!r} of {claim.group} is matmosaic's own and stays so; what "
+        f"{claim.distribution!r} ({claim.reference}) declares cannot be reached. Its authors must choose "
+        "another name."
+    )
+
+
 def _import(plugin: PluginInfo) -> Any:
-    what = f"Plugin {plugin.name!r} of distribution {plugin.distribution!r} {plugin.version}".rstrip()
+    what = _what(plugin)
     if plugin.healthy is False:
         raise PluginError(f"{what} is declared wrongly: {plugin.reason}; report it to its authors.")
     try:
-        return entrypoints.EntryPoint.from_string(plugin.reference, plugin.name).load()
-    except Exception as error:  # a plugin's import may fail in any way
-        cause = f"{type(error).__name__}: {error}"
+        found = entrypoints.EntryPoint.from_string(plugin.reference, plugin.name).load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin's import may fail in any way, by sys.exit() too
+        cause = f"{type(error).__name__}: {error}".rstrip(": ")
         message = f"{what} cannot be loaded from {plugin.reference!r} ({cause}). {_remedy(plugin, error)}"
         raise PluginError(message) from error
+    _check_contract(plugin, found)
+    return found
 
 
-def _remedy(plugin: PluginInfo, error: Exception) -> str:
-    missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    if missing and missing.partition(".")[0] != plugin.reference.partition(".")[0]:
+def _check_contract(plugin: PluginInfo, found: Any) -> None:
+    """Refuse what is no plugin, or one that expects more than this matmosaic gives."""
+    what, kind = _what(plugin), plugin.group.removeprefix("matmosaic.")
+    if not callable(found):
+        raise PluginError(
+            f"{what} must refer to a class or function. Got {plugin.reference!r}, of type "
+            f"{type(found).__name__}; report it to its authors."
+        )
+    contract = getattr(found, "contract", 1)
+    if not isinstance(contract, int) or contract < 1:
+        raise PluginError(
+            f"{what} must state its 'contract' as a whole number >= 1. Got {contract!r}; report it to its "
+            "authors."
+        )
+    if contract > CONTRACTS[kind]:
+        raise PluginError(
+            f"{what} was written against version {contract} of the contract of {kind}; matmosaic "
+            f"{__version__}, which is installed, knows versions up to {CONTRACTS[kind]}. Upgrade matmosaic "
+            f"(pip install --upgrade matmosaic), or install an older {plugin.distribution!r}."
+        )
+
+
+def _what(plugin: PluginInfo) -> str:
+    return f"Plugin {plugin.name!r} of distribution {plugin.distribution!r} {plugin.version}".rstrip()
+
+
+def _remedy(plugin: PluginInfo, error: BaseException) -> str:
+    missing = (error.name or "") if isinstance(error, ImportError) else ""
+    package = missing.partition(".")[0]
+    if package == _OWN:
+        return f"Installed is matmosaic {__version__}; upgrade matmosaic and {plugin.distribution!r}."
+    if isinstance(error, ModuleNotFoundError) and package not in ("", _package(plugin)):
         return f"Install the package that provides {missing!r}."
     return f"Upgrade, reinstall or uninstall {plugin.distribution!r}."
+
+
+def _package(plugin: PluginInfo) -> str:
+    return plugin.reference.partition(":")[0].partition(".")[0]

@@ -59,8 +59,12 @@ class Backbone(nn.Module, ABC):
         ``bond_weight``.
     atom_table : dict or None
         ``{"name", "sha256"}`` of a table of element descriptors, where one is used.
+    contract : int
+        Version of this contract that the backbone was written against, as a class attribute. Write it
+        yourself: an older matmosaic, which knows no such version, then refuses the backbone with a reason.
     """
 
+    contract: ClassVar[int] = 1
     supports_weights: ClassVar[bool] = False
     atom_table: ClassVar[dict[str, str] | None] = None
 

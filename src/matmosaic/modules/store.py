@@ -3,6 +3,10 @@
 A store keeps modules by name, one version of each or several. Stores are plugins of the group
 ``matmosaic.stores``: an entry point names a class, or any callable, that gives a store when it is
 called without arguments. Run :func:`matmosaic.testing.check_store` on yours.
+
+What the entry point names says by ``contract: ClassVar[int] = 1`` which version of this contract it was
+written against; an older matmosaic, which knows no such version, then refuses it with a reason. The same
+holds for what opens stores. Without it version 1 is meant, so it is no member of the protocols below.
 """
 
 from __future__ import annotations
