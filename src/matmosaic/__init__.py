@@ -12,13 +12,14 @@ from matmosaic._version import __version__
 if TYPE_CHECKING:
     from matmosaic.datasets import read_structures
     from matmosaic.estimators import ComposedRegressor, MoERegressor, MPTRegressor, TransferRegressor
-    from matmosaic.featurizers import ModuleFeaturizer
+    from matmosaic.featurizers import Featurizer, ModuleFeaturizer, load_featurizer
     from matmosaic.graphs import GraphSettings, GraphTable
     from matmosaic.modules import ModuleCard, PretrainedModule, list_modules, load_module
     from matmosaic.structures import as_structures, structure_hash, to_object_array
 
 __all__ = [
     "ComposedRegressor",
+    "Featurizer",
     "GraphSettings",
     "GraphTable",
     "MPTRegressor",
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "as_structures",
     "list_modules",
+    "load_featurizer",
     "load_module",
     "read_structures",
     "structure_hash",
@@ -38,6 +40,7 @@ __all__ = [
 
 _HOMES = {
     "ComposedRegressor": "estimators",
+    "Featurizer": "featurizers",
     "GraphSettings": "graphs",
     "GraphTable": "graphs",
     "MPTRegressor": "estimators",
@@ -48,6 +51,7 @@ _HOMES = {
     "TransferRegressor": "estimators",
     "as_structures": "structures",
     "list_modules": "modules",
+    "load_featurizer": "featurizers",
     "load_module": "modules",
     "read_structures": "datasets",
     "structure_hash": "structures",

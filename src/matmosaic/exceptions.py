@@ -71,6 +71,10 @@ class StoreError(MatmosaicError, OSError):
     """A module store is unreachable, locked or read-only."""
 
 
+class InvalidFeaturesError(MatmosaicError, ValueError):
+    """A featurizer returned something that is no row of features, or its names do not fit."""
+
+
 class DeviceMemoryError(MatmosaicError, MemoryError):
     """The device ran out of memory; the message says what to lower."""
 
@@ -89,6 +93,10 @@ class InterruptedFitWarning(MatmosaicWarning):
 
 class UnusableRowsWarning(MatmosaicWarning):
     """Some rows could not be predicted; their predictions are NaN."""
+
+
+class UndefinedFeaturesWarning(MatmosaicWarning):
+    """Some features of some rows are undefined; they are NaN."""
 
 
 class DivergedFitWarning(MatmosaicWarning):

@@ -1,51 +1,12 @@
-"""Featurizers: structures to feature vectors for any scikit-learn model."""
+"""The features of a pre-trained module as a scikit-learn transformer."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
 
-from matmosaic.structures import as_structures
-
-__all__ = ["Featurizer", "ModuleFeaturizer"]
-
-
-class Featurizer(TransformerMixin, BaseEstimator, ABC):
-    """Describe each structure by numbers, without learning from data.
-
-    Authors write :meth:`featurize` and :meth:`get_feature_names_out`; the rest makes the result a
-    scikit-learn transformer, so ``make_pipeline(featurizer, Ridge())`` works.
-    """
-
-    @abstractmethod
-    def featurize(self, structure: Any) -> np.ndarray:
-        """Return the features of one structure, shape (n_features,)."""
-
-    @abstractmethod
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the names of the features, with units, shape (n_features,)."""
-
-    def fit(self, X: Any, y: Any = None) -> Featurizer:
-        """Do nothing: a featurizer learns nothing from data."""
-        return self
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Return the features of structures, shape (n_structures, n_features)."""
-        return np.stack([self.featurize(structure) for structure in as_structures(X)])
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    def __sklearn_tags__(self) -> Any:
-        """Tell scikit-learn that ``X`` is no numeric array and that nothing is fitted."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.no_validation = True
-        tags.requires_fit = False
-        return tags
+from matmosaic.featurizers.base import Featurizer
 
 
 class ModuleFeaturizer(Featurizer):
