@@ -7,7 +7,8 @@ import pytest
 
 from matmosaic.exceptions import InvalidParameterError, StoreError
 from matmosaic.graphs import CrystalGraph, build, build_graphs
-from matmosaic.graphs.cache import PROCESS_CACHE, DiskCache, LayeredCache, MemoryCache, open_cache
+from matmosaic.graphs.cache import PROCESS_CACHE, DiskCache, open_cache
+from matmosaic.structures.caching import LayeredCache, MemoryCache
 
 BUILD = """
 import sys

@@ -62,6 +62,19 @@ class ModuleFeaturizer(Featurizer):
         """
         return self._features(X)
 
+    def identity(self) -> str:
+        """Return class and checksum of the module: a reference may stand for another one some day.
+
+        Returns
+        -------
+        str
+            As of :meth:`Featurizer.identity`.
+        """
+        from matmosaic.modules import load_module
+
+        card = load_module(self.module).card
+        return f"{type(self).__module__}.{type(self).__qualname__}({card.name}, {card.sha256})"
+
     def _features(self, X: Any) -> np.ndarray:
         """Return the features as an array, also where ``set_output`` wraps those of ``transform``."""
         from matmosaic.backbones import structure_features
