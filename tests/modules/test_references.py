@@ -152,3 +152,10 @@ def test_paths_are_not_taken_for_stores(path):
 def test_bundled_modules_are_listed_by_reference():
     assert all(reference.startswith("bundled:") for reference in list_modules())
     assert len(list_modules()) == len(plugins.load("stores", "bundled")().names())
+
+
+@pytest.mark.parametrize("function", [resolve, load_module, list_modules])
+def test_featurizers_are_no_modules(function):
+    message = "A module is expected. 'featurizer:module' is a featurizer, .* make_pipeline"
+    with pytest.raises(InvalidParameterError, match=message):
+        function("featurizer:module")

@@ -5,6 +5,8 @@
 - the same at a URL: ``"s3://bucket/hub#name"``, ``"https://host/hub#name@2"``, ``"https://host/hub#emt-*"``
 - a path to a module's directory, or a glob of paths such as ``"my_modules/*"``
 - a :class:`PretrainedModule` itself
+
+``"featurizer:name"`` is reserved: it stands for a featurizer where one may take the place of a module.
 """
 
 from __future__ import annotations
@@ -214,6 +216,11 @@ def _parse(reference: str | PathLike[str]) -> Path | _StoreReference:
             "A module is expected as 'store:name', a path or a PretrainedModule. Got ''."
         )
     match = _matched(reference) if isinstance(reference, str) else None
+    if match and match["store"] == "featurizer":
+        raise InvalidParameterError(
+            f"A module is expected. {reference!r} is a featurizer, which has neither layers nor weights; use "
+            f"make_pipeline(load_featurizer({reference!r}), ...), or a method that takes featurizers."
+        )
     if match:
         return _StoreReference(match["store"], match["name"], match["version"])
     try:
