@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,13 +15,12 @@ from skorch.callbacks import EarlyStopping
 
 from matmosaic.estimators._checks import check_guard, check_parameters
 from matmosaic.estimators._environment import device_memory, resolve_device, seeded
+from matmosaic.estimators._rows import OnError, Rows, fingerprints, predict_rows, read_rows
 from matmosaic.exceptions import (
     DivergedFitWarning,
     InterruptedFitWarning,
     InvalidParameterError,
-    UnusableRowsWarning,
 )
-from matmosaic.graphs import GraphTable
 from matmosaic.learning import (
     ManyProperties,
     MixtureModel,
@@ -35,7 +33,6 @@ from matmosaic.learning import (
     make_net,
 )
 from matmosaic.learning.memory import keep_freed_memory
-from matmosaic.structures import as_structures, structure_arrays, structure_hash, usable_structures
 
 if TYPE_CHECKING:
     from skorch import NeuralNet
@@ -44,13 +41,8 @@ Model: TypeAlias = "RegressionModel | MixtureModel"
 # A GraphTable or an ExpertTable: what the model's own ``make_table`` returns.
 Table: TypeAlias = Any
 Task: TypeAlias = "OneProperty | ManyProperties"
-# Structures that were read once, or a table of their graphs.
-Rows: TypeAlias = "GraphTable | list[Any]"
 
 HISTORY = ("epoch", "train_loss", "valid_loss", "valid_mae", "dur")
-ROWS_NAMED = 10
-# Hexadecimal digits: 48 bits tell 10^5 structures apart and keep cards small.
-FINGERPRINT_LENGTH = 12
 
 
 class Labelled(NamedTuple):
@@ -125,10 +117,10 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             self.scale_ = self._scale(y[train], None if weight is None else weight[train])
             self._learn(model, *self._datasets(model, given, train, validation, device))
         self.n_train_ = len(train)
-        self._fingerprints = _fingerprints(rows)
+        self._fingerprints = fingerprints(rows)
         return self
 
-    def predict(self, X: Any, *, on_error: Literal["raise", "nan"] = "raise") -> Any:
+    def predict(self, X: Any, *, on_error: OnError = "raise") -> Any:
         """Predict the property of structures, or the properties.
 
         Parameters
@@ -146,10 +138,9 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             DataFrame if the labels were one.
         """
         check_is_fitted(self, "net_")
-        if on_error not in ("raise", "nan"):
-            raise InvalidParameterError(f"'on_error' must be 'raise' or 'nan'. Got {on_error!r}.")
-        usable = on_error == "nan" and not isinstance(X, GraphTable)
-        predictions = self._predict_usable(X) if usable else self._predict(X)
+        predictions = predict_rows(
+            X, self._predict, on_error=on_error, elements=self._elements, shape=self._task.shape
+        )
         return self._task.named(predictions, X.index if isinstance(X, pd.Series | pd.DataFrame) else None)
 
     def _predict(self, X: Any) -> np.ndarray:
@@ -163,28 +154,6 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
     def _elements(self) -> frozenset[int] | None:
         """Return the atomic numbers that what predicts knows; None for all."""
         return self.net_.module_.elements()
-
-    def _predict_usable(self, X: Any) -> np.ndarray:
-        """Predict the rows that can be used, and put NaN in the places of the others."""
-        structures, rows = usable_structures(X)
-        known = self._elements()
-        if known is not None:
-            usable = [known.issuperset(structure_arrays(one).numbers) for one in structures]
-            structures = [one for one, good in zip(structures, usable, strict=True) if good]
-            rows = rows[np.array(usable, dtype=bool)]
-        predictions = np.full((len(X), *self._task.shape), np.nan)
-        if structures:
-            predictions[rows] = self._predict(structures)
-        bad = np.flatnonzero(np.isnan(predictions).reshape(len(X), -1).any(axis=1))
-        if len(bad):
-            named = ", ".join(f"X[{row}]" for row in bad[:ROWS_NAMED])
-            warnings.warn(
-                f"{len(bad)} of {len(X)} rows cannot be used and are NaN: {named}"
-                f"{', ...' if len(bad) > ROWS_NAMED else ''}; on_error='raise' says why.",
-                UnusableRowsWarning,
-                stacklevel=3,
-            )
-        return predictions
 
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn that ``X`` is no numeric array."""
@@ -208,7 +177,7 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         self, X: Any, y: Any, weight: Any, *, name: str = "y", constant: bool = False
     ) -> tuple[Rows, np.ndarray, np.ndarray | None]:
         """Return structures, labels and weights, checked; the subclass may leave rows out."""
-        rows = _rows(X)
+        rows = read_rows(X)
         y = self._task.read(y, len(rows), name=name, constant=constant)
         return rows, y, check_sample_weight(weight, len(rows))
 
@@ -327,16 +296,3 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
                 stacklevel=6,
             )
         return len(diverged) > 0
-
-
-def _rows(X: Any) -> Rows:
-    """Return a table as it is, and anything else as checked structures, which are read once."""
-    return X if isinstance(X, GraphTable) else as_structures(X)
-
-
-def _fingerprints(rows: Rows) -> list[str]:
-    """Return one-way hashes of training structures; a table holds no structures, and so none."""
-    if isinstance(rows, GraphTable):
-        return []
-    hashes = (structure_hash(structure_arrays(one)) for one in rows)
-    return [hashlib.sha256(f"matmosaic:{one}".encode()).hexdigest()[:FINGERPRINT_LENGTH] for one in hashes]

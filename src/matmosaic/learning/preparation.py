@@ -1,0 +1,145 @@
+"""Columns of many sources as a regressor gets them: gaps filled, on one scale, sources of equal weight."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matmosaic.exceptions import InvalidTargetsError
+from matmosaic.learning.columns import SMALLEST_SPREAD
+from matmosaic.learning.relevance import most_relevant
+
+__all__ = ["Preparation", "Reduction", "prepare"]
+
+Reduction: TypeAlias = "Literal['relevance', 'pca'] | None"
+
+# Standard deviations: a row far outside of what was learnt from must not be far from all others.
+LARGEST = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """What was learnt of the columns of training rows, to treat others in the same way.
+
+    Parameters
+    ----------
+    kept : ndarray of int, shape (n_kept,)
+        Columns that are used: not constant, and not left out by a selection.
+    mean, std : ndarray of shape (n_kept,)
+        Of these, in the unit of each column, over the training rows in which it is known.
+    factor : ndarray of shape (n_kept,)
+        What standardised columns are multiplied by, so that sources of many columns and of few have equal
+        weight in distances; their mean square is 1.
+    components : ndarray of shape (n_components, n_kept) or None
+        Principal components of the standardised columns, if these are projected on them.
+    """
+
+    kept: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    components: NDArray[np.float64] | None = None
+
+    def __call__(self, columns: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return scaled columns or principal components; what is not known becomes the mean, 0.
+
+        Parameters
+        ----------
+        columns : ndarray of shape (n_rows, n_columns)
+            Each in its unit; anything that is not finite is not known.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, n_kept) or (n_rows, n_components)
+            Dimensionless.
+        """
+        values = (np.asarray(columns, dtype=float)[:, self.kept] - self.mean) / self.std
+        values = np.where(np.isfinite(values), values, 0.0).clip(-LARGEST, LARGEST) * self.factor
+        return values if self.components is None else values @ self.components.T
+
+
+def prepare(
+    columns: NDArray[np.floating],
+    sources: Sequence[Hashable],
+    y: NDArray[np.float64],
+    weight: NDArray[np.float64] | None = None,
+    *,
+    reduction: Reduction = None,
+    n_features: int = 100,
+    rng: np.random.RandomState | None = None,
+) -> Preparation:
+    """Learn of training rows how to prepare columns.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (n_rows, n_columns)
+        Each in its unit; anything that is not finite is not known.
+    sources : sequence of hashable, length n_columns
+        Where each column comes from: all sources get equal weight.
+    y : ndarray of shape (n_rows,)
+        Labels, which a selection by relevance looks at.
+    weight : ndarray of shape (n_rows,), optional
+        Weights of the rows, > 0.
+    reduction : {"relevance", "pca"} or None, default=None
+        Select columns, or project all on principal components.
+    n_features : int, default=100
+        How many to select, or how many components; all if there are fewer.
+    rng : RandomState, optional
+        For the small noise that breaks ties where mutual information is estimated.
+
+    Returns
+    -------
+    Preparation
+        Of the given rows alone.
+
+    Raises
+    ------
+    InvalidTargetsError
+        If all columns are constant.
+    """
+    known = np.where(np.isfinite(columns), np.asarray(columns, dtype=float), np.nan)
+    mean, std = _moments(known, weight)
+    kept = np.flatnonzero(std > SMALLEST_SPREAD * np.abs(mean))
+    if not len(kept):
+        raise InvalidTargetsError(
+            f"All {columns.shape[1]} features are constant over the {len(columns)} rows of 'X': nothing "
+            "tells these apart. Give structures that differ, or other sources."
+        )
+    plain = Preparation(kept, mean[kept], std[kept], np.ones(len(kept)))
+    if reduction == "relevance":
+        kept = kept[most_relevant(plain(columns), y, n_features, rng=rng)]
+    balanced = Preparation(kept, mean[kept], std[kept], _balance([sources[column] for column in kept.tolist()]))
+    if reduction == "pca":
+        return replace(balanced, components=_principal(balanced(columns), n_features))
+    return balanced
+
+
+def _balance(sources: Sequence[Hashable]) -> NDArray[np.float64]:
+    """Return a factor for each column, so that the sum of squares is one number for each source."""
+    counts = Counter(sources)
+    return np.array([np.sqrt(len(sources) / (len(counts) * counts[source])) for source in sources])
+
+
+def _moments(
+    known: NDArray[np.float64], weight: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of the values that are known; 0 where none is."""
+    weights = np.ones(len(known)) if weight is None else weight
+    weights = np.where(np.isnan(known), 0.0, weights[:, None])
+    total = weights.sum(axis=0)
+    total[total == 0] = 1.0
+    values = np.nan_to_num(known)
+    mean = (weights * values).sum(axis=0) / total
+    return mean, np.sqrt((weights * (values - mean) ** 2).sum(axis=0) / total)
+
+
+def _principal(values: NDArray[np.float64], n_components: int) -> NDArray[np.float64]:
+    """Return the first principal axes of centred columns, without those that hold rounding alone."""
+    _, spreads, axes = np.linalg.svd(values, full_matrices=False)
+    n_real = int((spreads > SMALLEST_SPREAD * spreads[0]).sum())
+    return axes[: min(n_components, n_real)]
