@@ -22,13 +22,21 @@ MODULE_HELP = "a module: store:name such as bundled:emt-eform, URL#name, or the 
 REFERENCE_HELP = f"{MODULE_HELP}; globs match many"
 
 
-def common_options() -> argparse.ArgumentParser:
-    """Return the parent parser with the options of every command."""
-    parser = argparse.ArgumentParser(add_help=False)
+def common_options(*, nested: bool = False) -> argparse.ArgumentParser:
+    """Return the parent parser with the options of every command.
+
+    Those of a command ``nested`` in another one that takes them, too, leave what was given before it.
+    """
+    unset = argparse.SUPPRESS if nested else None
+    parser = argparse.ArgumentParser(add_help=False, argument_default=unset)
     group = parser.add_argument_group("options of every command")
     group.add_argument("--json", action="store_true", help="print one JSON document instead of text")
-    group.add_argument("--device", choices=DEVICES, default="auto", help="where to compute (default: auto)")
-    group.add_argument("--seed", type=seed, default=0, metavar="N", help="of all random numbers (default: 0)")
+    group.add_argument(
+        "--device", choices=DEVICES, default=unset or "auto", help="where to compute (default: auto)"
+    )
+    group.add_argument(
+        "--seed", type=seed, default=unset or 0, metavar="N", help="of all random numbers (default: 0)"
+    )
     group.add_argument("--verbose", action="store_true", help="say on stderr what is being done")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -1,12 +1,13 @@
-"""``matmosaic plugins``: every plugin found, and whether it works."""
+"""``matmosaic plugins``: every plugin found, and whether it works; ``plugins new`` starts another one."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matmosaic.cli._arguments import add_command
+from matmosaic.cli._arguments import add_command, common_options
 from matmosaic.cli._console import Result
 from matmosaic.cli._text import table
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matmosaic.plugins import PluginInfo
 
 FAILED = 1
+KINDS = ("backbone", "featurizer", "store")
 HEALTH = {None: "not checked", True: "yes", False: "no"}
 
 
@@ -25,7 +27,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         common,
         help="list backbones, featurizers and stores that are installed",
         description="List every plugin found: group, name, distribution, version, healthy or why not. "
-        "Nothing is imported unless --check is given.",
+        "Nothing is imported unless --check is given. `matmosaic plugins new` starts a plugin of your own.",
     )
     parser.add_argument(
         "--check",
@@ -33,6 +35,23 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="import each plugin to learn whether it works; status 1 if one does not",
     )
     parser.set_defaults(run=run)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION")
+    _add_new(actions)
+
+
+def _add_new(actions: Any) -> None:
+    parser = add_command(
+        actions,
+        "new",
+        common_options(nested=True),
+        help="write a small, working, tested package with a plugin, to change into your own",
+    )
+    parser.add_argument("name", metavar="NAME", help="of the plugin, as its users are to write it")
+    parser.add_argument("--kind", choices=KINDS, required=True, help="what it is")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="directory to make (default: matmosaic-NAME)"
+    )
+    parser.set_defaults(run=run_new)
 
 
 def run(arguments: argparse.Namespace) -> Result:
@@ -50,3 +69,25 @@ def _text(found: list[PluginInfo]) -> str:
     rows = [[p.group, p.name, p.distribution, p.version, HEALTH[p.healthy]] for p in found]
     reasons = [f"{plugin.group} {plugin.name}: {plugin.reason}" for plugin in found if plugin.reason]
     return "\n".join([table(headers, rows), *reasons])
+
+
+def run_new(arguments: argparse.Namespace) -> Result:
+    """Write the package of a new plugin."""
+    from matmosaic.cli._new_plugin import write_package
+
+    directory, written = write_package(arguments.name, arguments.kind, arguments.output)
+    document = {"directory": str(directory), "kind": arguments.kind, "files": written}
+    return Result(document, _new_text(directory, written))
+
+
+def _new_text(directory: Path, written: list[str]) -> str:
+    return "\n".join(
+        [
+            f"Wrote {directory}:",
+            *(f"  {name}" for name in written),
+            "Next, in that directory:",
+            '  pip install -e ".[test]"',
+            "  python -m pytest",
+            "  matmosaic plugins --check",
+        ]
+    )
