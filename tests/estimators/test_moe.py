@@ -22,7 +22,8 @@ from skorch.callbacks import Callback
 from matmosaic import GraphTable
 from matmosaic.backbones.cgcnn import CGCNN, Embedding, element_table
 from matmosaic.estimators._gating import best, proxy_scores
-from matmosaic.estimators.moe import WARM_UP_EPOCHS, MoERegressor
+from matmosaic.estimators._mixing import WARM_UP_EPOCHS
+from matmosaic.estimators.moe import MoERegressor
 from matmosaic.exceptions import (
     DivergedFitWarning,
     InvalidParameterError,

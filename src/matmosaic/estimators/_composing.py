@@ -12,9 +12,12 @@ import torch
 from torch import nn
 
 from matmosaic.backbones import Backbone
+from matmosaic.estimators._experts import projected_widths
+from matmosaic.estimators._featurizers import FeaturizerSource, Source
+from matmosaic.exceptions import InvalidParameterError
 from matmosaic.learning import MixtureModel, RegressionModel, TableDataset
 from matmosaic.learning.aggregation import AGGREGATIONS, Aggregation
-from matmosaic.learning.experts import ExpertInput, ExpertTable
+from matmosaic.learning.experts import ExpertTable
 from matmosaic.learning.gate import Gate
 from matmosaic.learning.merging import merge_modules, reestimate_statistics
 from matmosaic.modules import PretrainedModule
@@ -28,15 +31,15 @@ class Candidates(MixtureModel):
 
     Parameters
     ----------
-    sources : sequence of PretrainedModule
-        The modules that they are of: what a reference named then may change or vanish later.
+    sources : sequence of PretrainedModule and FeaturizerSource
+        The modules and featurizers that they are of: what a reference named then may change or vanish later.
     experts, names, max_trunk_bytes
         As for :class:`MixtureModel`.
     """
 
     def __init__(
         self,
-        sources: Sequence[PretrainedModule],
+        sources: Sequence[Source],
         experts: Sequence[Backbone],
         names: Sequence[str],
         *,
@@ -46,6 +49,19 @@ class Candidates(MixtureModel):
         gate = Gate(torch.ones(len(experts)), len(experts))
         super().__init__(experts, names, gate, nothing, max_trunk_bytes=max_trunk_bytes)
         self.sources = list(sources)
+
+
+def check_networks(sources: Sequence[Source]) -> list[PretrainedModule]:
+    """Return the modules, or raise InvalidParameterError if there are featurizers among them."""
+    modules = [one for one in sources if isinstance(one, PretrainedModule)]
+    others = [one.card.name for one in sources if isinstance(one, FeaturizerSource)]
+    if others:
+        raise InvalidParameterError(
+            f"combine='parameters' averages networks, and featurizers have no parameters. Got {others} in "
+            "'modules'. Use combine='features', which mixes what modules and featurizers give, or leave them "
+            "out."
+        )
+    return modules
 
 
 def mean_module(
@@ -106,14 +122,16 @@ def fixed_mixture(
     weights : ndarray of shape (n_experts,)
         Above 0, of sum 1.
     head_widths : sequence of int
-        Hidden layers of the head, on the sum of features, or on all side by side if their widths differ.
+        Hidden layers of the head, on the sum of features, or on all side by side if networks differ in width.
     max_trunk_bytes : int
         As for :class:`MixtureModel`.
     """
     scores = torch.as_tensor(np.log(weights), dtype=torch.get_default_dtype())
     gate = Gate(scores, len(experts)).requires_grad_(False)
     widths = [expert.n_features for expert in experts]
-    aggregation = AGGREGATIONS["add" if len(set(widths)) == 1 else "concat"](widths, head_widths)
+    projected = projected_widths(experts, None, add=False)
+    one_width = len({to or width for to, width in zip(projected, widths, strict=True)}) == 1
+    aggregation = AGGREGATIONS["add" if one_width else "concat"](widths, head_widths, projected)
     return MixtureModel(experts, names, gate, aggregation, max_trunk_bytes=max_trunk_bytes)
 
 
@@ -152,7 +170,6 @@ def through_trunks(
 
 def _raw(rows: TableDataset, experts: Sequence[int] | None) -> Any:
     """Return graphs on which no trunk was run: for some experts, or those of the first."""
-    table = cast("ExpertTable", rows.table)
     if experts is None:
         return rows.raw().table
-    return ExpertTable(table.graphs, [ExpertInput(table.inputs[one].table) for one in experts])
+    return cast("ExpertTable", rows.table).raw(experts)

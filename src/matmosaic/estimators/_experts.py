@@ -1,4 +1,4 @@
-"""The modules of a mixture."""
+"""The experts of a mixture: networks of modules, and featurizers."""
 
 from __future__ import annotations
 
@@ -10,22 +10,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from matmosaic.backbones import Backbone
+from matmosaic.backbones import Backbone, unfreeze
+from matmosaic.backbones.freezing import Unfrozen
+from matmosaic.estimators._adapters import check_can_adapt
+from matmosaic.estimators._featurizers import PREFIX, Card, FeaturizerSource, Source
 from matmosaic.exceptions import InvalidParameterError
+from matmosaic.featurizers import Featurizer
+from matmosaic.learning.featurized import FeatureExpert
 from matmosaic.modules import ModuleCard, PretrainedModule, resolve
 
+# What featurizers are mapped to where there is no network: the width of published CGCNN features.
+FEATURE_WIDTH = 64
 
-def resolve_experts(modules: Any) -> list[PretrainedModule]:
-    """Return the modules that a reference, a module, or a sequence of these stands for.
+
+def resolve_experts(modules: Any) -> list[Source]:
+    """Return the modules and featurizers that references, or objects, stand for.
 
     Parameters
     ----------
-    modules : str, path-like, PretrainedModule, or sequence of these
+    modules : str, path-like, PretrainedModule, Featurizer, or sequence of these
         What a mixture is made of.
 
     Returns
     -------
-    list of PretrainedModule
+    list of PretrainedModule and FeaturizerSource
         At least one, all different.
 
     Raises
@@ -35,15 +43,16 @@ def resolve_experts(modules: Any) -> list[PretrainedModule]:
     UnknownNameError
         If a reference matches nothing.
     """
-    references = [modules] if isinstance(modules, str | PathLike | PretrainedModule) else modules
+    single = isinstance(modules, str | PathLike | PretrainedModule | Featurizer)
+    references = [modules] if single else modules
     if not isinstance(references, Sequence | np.ndarray) or len(references) == 0:
         raise InvalidParameterError(
-            "'modules' must name at least one module: a reference such as 'bundled:*', a module, or a list "
-            f"of these. Got {modules!r}."
+            "'modules' must name at least one module: a reference such as 'bundled:*', a module, a "
+            f"featurizer, or a list of these. Got {modules!r}."
         )
-    found = [module for reference in references for module in resolve(reference)]
-    counts = Counter(module.card.sha256 for module in found)
-    twice = [module.card.name for module in found if counts[module.card.sha256] > 1]
+    found = [source for reference in references for source in _resolve(reference)]
+    counts = Counter(source.card.sha256 for source in found)
+    twice = [source.card.name for source in found if counts[source.card.sha256] > 1]
     if twice:
         raise InvalidParameterError(
             f"'modules' must hold each module once. Got the same weights several times: {twice}. Remove the "
@@ -52,34 +61,41 @@ def resolve_experts(modules: Any) -> list[PretrainedModule]:
     return found
 
 
-def expert_names(cards: Sequence[ModuleCard]) -> list[str]:
-    """Return a name for each module, with the start of its checksum where names are equal."""
+def _resolve(reference: Any) -> list[Source]:
+    if isinstance(reference, Featurizer) or (isinstance(reference, str) and reference.startswith(PREFIX)):
+        return [FeaturizerSource.of(reference)]
+    return [*resolve(reference)]
+
+
+def expert_names(cards: Sequence[Card]) -> list[str]:
+    """Return a name for each expert, with the start of its checksum where names are equal."""
     counts = Counter(card.name for card in cards)
     return [card.name if counts[card.name] == 1 else f"{card.name}@{str(card.sha256)[:8]}" for card in cards]
 
 
 def table_of_modules(
-    names: Sequence[str], cards: Sequence[ModuleCard], **columns: Sequence[Any] | np.ndarray
+    names: Sequence[str], cards: Sequence[Card], **columns: Sequence[Any] | np.ndarray
 ) -> pd.DataFrame:
-    """Return a row for each module, in descending order of the first of these columns.
+    """Return a row for each expert, in descending order of the first of these columns.
 
     Parameters
     ----------
     names : sequence of str
         Index of the table.
-    cards : sequence of ModuleCard
-        Of the modules, for the columns ``target``, ``unit``, ``dataset`` and ``license_weights``.
+    cards : sequence of ModuleCard or FeaturizerCard
+        For the columns ``target``, ``unit``, ``dataset`` and ``license_weights``; None for featurizers.
     **columns
-        What was learnt of each module.
+        What was learnt of each expert.
     """
-    told = {
-        "target": [card.target for card in cards],
-        "unit": [card.unit for card in cards],
-        "dataset": [card.dataset["name"] for card in cards],
-        "license_weights": [card.license_weights for card in cards],
-    }
-    table = pd.DataFrame({**columns, **told}, index=pd.Index(names, name="module"))
+    told = pd.DataFrame(map(_told, cards), columns=["target", "unit", "dataset", "license_weights"])
+    table = pd.concat([pd.DataFrame(columns), told], axis=1).set_index(pd.Index(names, name="module"))
     return table.sort_values(next(iter(columns)), ascending=False, kind="stable")
+
+
+def _told(card: Card) -> tuple[Any, ...]:
+    if isinstance(card, ModuleCard):
+        return card.target, card.unit, card.dataset["name"], card.license_weights
+    return None, None, None, None
 
 
 def check_n_active(n_active: int | None, names: Sequence[str]) -> None:
@@ -91,12 +107,54 @@ def check_n_active(n_active: int | None, names: Sequence[str]) -> None:
         )
 
 
-def check_widths(names: Sequence[str], experts: Sequence[Backbone]) -> None:
-    """Raise InvalidParameterError if features of different width cannot be added."""
-    widths = {name: expert.n_features for name, expert in zip(names, experts, strict=True)}
-    if len(set(widths.values())) > 1:
-        raise InvalidParameterError(
-            f"aggregation='add' without 'width' needs modules with features of one width. Got {widths}. Set "
-            f"width={min(widths.values())}, say, to map all to one width, or aggregation='concat' or "
-            "'ensemble'."
-        )
+def unfreeze_experts(experts: Sequence[Backbone], unfrozen: Unfrozen, who: str) -> list[str]:
+    """Choose what of the networks among experts is trained, and return its names.
+
+    Parameters
+    ----------
+    experts : sequence of Backbone
+        Changed in place; of a :class:`FeatureExpert`, nothing is trained.
+    unfrozen : str or sequence of str
+        As for :func:`~matmosaic.backbones.unfreeze`.
+    who : str
+        What cannot insert adapters, for messages.
+    """
+    networks = [one for one in experts if not isinstance(one, FeatureExpert)]
+    check_can_adapt(networks, unfrozen, who)
+    trained = (name for network in networks for name in unfreeze(network, unfrozen))
+    return list(dict.fromkeys(trained))
+
+
+def projected_widths(experts: Sequence[Backbone], width: int | None, *, add: bool) -> list[int | None]:
+    """Return what width the features of each expert are mapped to; None where they are taken as they are.
+
+    Parameters
+    ----------
+    experts : sequence of Backbone
+        All experts of a mixture.
+    width : int or None
+        What the user wants.
+    add : bool
+        Whether features are added, and so must have one width.
+
+    Returns
+    -------
+    list of int or None, length n_experts
+        Without ``width`` that of most networks, for featurizers and, if features are added, for the networks
+        of other widths.
+    """
+    common = _common_width(experts) if width is None else width
+
+    def target(expert: Backbone) -> int | None:
+        if isinstance(expert, FeatureExpert):
+            return common
+        kept = not add or (width is None and expert.n_features == common)
+        return None if kept else common
+
+    return [target(expert) for expert in experts]
+
+
+def _common_width(experts: Sequence[Backbone]) -> int:
+    """Return the width of most networks, the smallest in a tie."""
+    counts = Counter(one.n_features for one in experts if not isinstance(one, FeatureExpert))
+    return max(counts, key=lambda width: (counts[width], -width), default=FEATURE_WIDTH)

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from matmosaic.estimators._featurizers import FeaturizerSource, Source
 from matmosaic.estimators.transfer import TransferRegressor
 from matmosaic.exceptions import NegativeTransferWarning
 from matmosaic.graphs import GraphSettings
 from matmosaic.learning import TableDataset, TargetScale
 from matmosaic.learning.baselines import LinearBaseline, fit_baselines
-from matmosaic.modules import ModuleCard, PretrainedModule
+from matmosaic.modules import ModuleCard
 
 MIXTURE = "mixture"
 
@@ -37,16 +38,18 @@ class FrozenOutputs(NamedTuple):
     features: np.ndarray
     """Shape (n_structures, total width): of all modules side by side, dimensionless."""
     predictions: np.ndarray
-    """Shape (n_structures, n_modules), each in its module's unit; NaN for modules without such a head."""
+    """Shape (n_structures, n_modules), each in its module's unit; NaN where there is no such head."""
 
     @classmethod
-    def of(cls, modules: Sequence[PretrainedModule], features: Sequence[np.ndarray]) -> FrozenOutputs:
+    def of(cls, modules: Sequence[Source], features: Sequence[np.ndarray]) -> FrozenOutputs:
         """Return the outputs for the features (n_structures, width) of each module."""
         predictions = [_own(module, some) for module, some in zip(modules, features, strict=True)]
         return cls(np.concatenate(features, axis=1), np.stack(predictions, axis=1))
 
 
-def _own(module: PretrainedModule, features: np.ndarray) -> np.ndarray:
+def _own(module: Source, features: np.ndarray) -> np.ndarray:
+    if isinstance(module, FeaturizerSource):
+        return np.full(len(features), np.nan)
     head = module.card.head
     if head is None or module.card.properties or head.get("n_out", 1) != 1:
         return np.full(len(features), np.nan)
@@ -59,8 +62,8 @@ class LinearAnswer:
 
     baseline: LinearBaseline
     """Linear in the modules' frozen outputs."""
-    modules: Sequence[PretrainedModule]
-    """All modules of the mixture, as they were before training."""
+    modules: Sequence[Source]
+    """All modules and featurizers of the mixture, as they were before training."""
     n_jobs: int | None = None
     """Processes that build graphs."""
     memory: Any = None
@@ -96,7 +99,7 @@ class Guard:
 
     Parameters
     ----------
-    modules : sequence of PretrainedModule
+    modules : sequence of PretrainedModule and FeaturizerSource
         Of the mixture.
     names : sequence of str
         Their names.
@@ -108,7 +111,7 @@ class Guard:
 
     def __init__(
         self,
-        modules: Sequence[PretrainedModule],
+        modules: Sequence[Source],
         names: Sequence[str],
         train: tuple[TableDataset, Sequence[Tensor]],
         validation: tuple[TableDataset, Sequence[Tensor]],
@@ -198,7 +201,7 @@ def train_scratch(
     return scratch
 
 
-def _outputs(modules: Sequence[PretrainedModule], features: Sequence[Tensor]) -> FrozenOutputs:
+def _outputs(modules: Sequence[Source], features: Sequence[Tensor]) -> FrozenOutputs:
     return FrozenOutputs.of(modules, [one.cpu().numpy() for one in features])
 
 

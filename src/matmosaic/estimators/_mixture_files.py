@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import pandas as pd
@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from matmosaic._version import __version__
-from matmosaic.backbones import MLP
+from matmosaic.backbones import MLP, Backbone
+from matmosaic.estimators._featurizers import (
+    Card,
+    FeaturizerCard,
+    FeaturizerSource,
+    Source,
+    card_from_dict,
+    reference_to_save,
+)
 from matmosaic.estimators._guard import MIXTURE, Answer, LinearAnswer
 from matmosaic.estimators.persistence import (
     SavableRegressor,
@@ -33,8 +41,9 @@ from matmosaic.exceptions import ModuleFormatError
 from matmosaic.learning import MixtureModel, TargetScale
 from matmosaic.learning.aggregation import AGGREGATIONS, Aggregation, EnsembleHeads
 from matmosaic.learning.baselines import LinearBaseline
+from matmosaic.learning.featurized import FeatureExpert
 from matmosaic.learning.gate import Gate
-from matmosaic.modules import ModuleCard
+from matmosaic.modules import PretrainedModule
 from matmosaic.modules._card_schema import NUMBER, SHA256, TEXT, array, nullable, record
 from matmosaic.modules._files import CARD_FILE, EXPERTS_FILE, WEIGHTS_FILE
 from matmosaic.modules._networks import build_backbone
@@ -47,17 +56,21 @@ GUARD = "guard."
 SCRATCH = "scratch."
 
 _COUNT = {"type": "integer", "minimum": 0}
+_AGGREGATION = record(
+    name={"type": "string", "enum": sorted(AGGREGATIONS)},
+    head_widths=array(_COUNT),
+    width=nullable(_COUNT),
+    projected=array(nullable(_COUNT)),
+)
+# Files of version 0.1 have one width for all experts.
+_AGGREGATION["required"].remove("projected")
 _SCHEMA = record(
     format={"type": "string", "const": FORMAT},
     target=TEXT,
     unit=TEXT,
     active=array(_COUNT),
     n_active={"type": "integer", "minimum": 1},
-    aggregation=record(
-        name={"type": "string", "enum": sorted(AGGREGATIONS)},
-        head_widths=array(_COUNT),
-        width=nullable(_COUNT),
-    ),
+    aggregation=_AGGREGATION,
     trained=array(TEXT),
     scale=record(mean=NUMBER, std={"type": "number", "exclusiveMinimum": 0}),
     n_train=_COUNT,
@@ -83,7 +96,8 @@ class MixtureCard:
     n_active: int
     """How many of these the gate lets through."""
     aggregation: dict[str, Any]
-    """``name``, ``head_widths`` and ``width`` of what makes a prediction of their features."""
+    """Of what makes a prediction of their features: ``name``, ``head_widths``, and the ``width`` that all are
+    mapped to, or in ``projected`` one for each, null where they are not."""
     trained: list[str]
     """Names of the experts' parameters that were trained, as in the weights file."""
     scale: TargetScale
@@ -95,7 +109,8 @@ class MixtureCard:
     answer: str
     """Name of what predicts."""
     answer_modules: list[str] | None
-    """sha256 of the modules that a linear answer reads; None for any other answer."""
+    """sha256 of the modules, or of the identities of featurizers, that a linear answer reads; None for any
+    other answer."""
     guard: list[str] | None
     """Names of the answers that were compared, the best first."""
     sha256: str
@@ -127,8 +142,8 @@ class SavedMixture:
 
     card: MixtureCard
     """What was learnt besides arrays."""
-    modules: list[ModuleCard]
-    """Cards of all modules."""
+    modules: list[Card]
+    """Cards of all modules and featurizers."""
     arrays: Mapping[str, Tensor]
     """Of the network and, with the prefix ``guard.``, of the guard."""
     files: SavedFiles
@@ -148,7 +163,7 @@ class SavedMixture:
         source = {name: str(files.source / name) for name in (CARD_FILE, EXPERTS_FILE, WEIGHTS_FILE)}
         card = MixtureCard.from_json(files[CARD_FILE], source=source[CARD_FILE])
         cards = read_json(files[EXPERTS_FILE], source=source[EXPERTS_FILE])
-        modules = [ModuleCard.from_dict(one, source=source[EXPERTS_FILE]) for one in cards]
+        modules = [card_from_dict(one, source=source[EXPERTS_FILE]) for one in cards]
         check_sha256(card.sha256, files[WEIGHTS_FILE], source=source[WEIGHTS_FILE])
         return cls(card, modules, from_bytes(files[WEIGHTS_FILE], source=source[WEIGHTS_FILE]), files)
 
@@ -156,7 +171,7 @@ class SavedMixture:
         """Return the network; options are those of :class:`MixtureModel` that only training needs."""
         network = {name: values for name, values in self.arrays.items() if not name.startswith(GUARD)}
         experts = [
-            build_backbone(self.modules[number], _of_expert(network, place))
+            _expert(self.modules[number], _of_expert(network, place))
             for place, number in enumerate(self.card.active)
         ]
         # New heads draw random numbers, which are the caller's.
@@ -183,7 +198,7 @@ class SavedMixture:
         if self.card.answer_modules is None:
             return from_files(self.files.part(SCRATCH), device=device)
         arrays = {name: values.numpy() for name, values in part(self.arrays, GUARD).items()}
-        modules = [start_module(self.files, one) for one in self.card.answer_modules]
+        modules = [self._start(one) for one in self.card.answer_modules]
         baseline = LinearBaseline(
             self.card.answer,
             arrays["feature_coef"],
@@ -192,11 +207,19 @@ class SavedMixture:
         )
         return LinearAnswer(baseline, modules, n_jobs=n_jobs, memory=memory)
 
+    def _start(self, sha256: str) -> Source:
+        """Return what a linear answer reads as it was before training."""
+        for card in self.modules:
+            if isinstance(card, FeaturizerCard) and card.sha256 == sha256:
+                expert = _expert(card, part(self.arrays, f"{GUARD}{sha256}."))
+                return FeaturizerSource(expert.featurizer, card, expert)
+        return start_module(self.files, sha256)
+
 
 def mixture_files(
     model: MixtureModel,
     *,
-    modules: Sequence[ModuleCard],
+    modules: Sequence[Card],
     guard: pd.DataFrame | None,
     fallback: Answer | None,
     **learnt: Any,
@@ -207,8 +230,8 @@ def mixture_files(
     ----------
     model : MixtureModel
         The network of the active experts.
-    modules : sequence of ModuleCard
-        Cards of all modules.
+    modules : sequence of ModuleCard and FeaturizerCard
+        Cards of all modules and featurizers.
     guard : DataFrame or None
         Errors of all answers.
     fallback : Answer or None
@@ -222,6 +245,7 @@ def mixture_files(
         What :meth:`SavedMixture.read` reads.
     """
     linear = fallback if isinstance(fallback, LinearAnswer) else None
+    needed = [*model.backbones, *(one.build_backbone() for one in _featurizers(linear))]
     weights = to_bytes(copy_weights(model.state_dict() | _guard_arrays(guard, linear)))
     card = MixtureCard(
         n_active=model.gate.n_active,
@@ -234,15 +258,32 @@ def mixture_files(
     )
     contents = {
         CARD_FILE: card.to_json(),
-        EXPERTS_FILE: json.dumps([one.to_dict() for one in modules], indent=1).encode(),
+        EXPERTS_FILE: json.dumps([one.to_dict() for one in _loadable(modules, needed)], indent=1).encode(),
         WEIGHTS_FILE: weights,
     }
     if linear is not None:
-        contents |= start_files(linear.modules)
+        contents |= start_files(one for one in linear.modules if isinstance(one, PretrainedModule))
     elif isinstance(fallback, SavableRegressor):
         scratch = to_files(fallback, target=card.target, unit=card.unit)
         contents |= {f"{SCRATCH}{name}": content for name, content in scratch.items()}
     return contents
+
+
+def _featurizers(linear: LinearAnswer | None) -> list[FeaturizerSource]:
+    return [] if linear is None else [one for one in linear.modules if isinstance(one, FeaturizerSource)]
+
+
+def _loadable(cards: Sequence[Card], needed: Sequence[Backbone]) -> list[Card]:
+    """Return the cards, with references of those featurizers that a loaded mixture needs."""
+    given = [one.featurizer for one in needed if isinstance(one, FeatureExpert)]
+    featurizers = {one.identity(): one for one in given}
+
+    def loadable(card: Card) -> Card:
+        if not isinstance(card, FeaturizerCard) or card.identity not in featurizers:
+            return card
+        return replace(card, reference=reference_to_save(featurizers[card.identity]))
+
+    return list(map(loadable, cards))
 
 
 def _guard_arrays(guard: pd.DataFrame | None, linear: LinearAnswer | None) -> dict[str, Tensor]:
@@ -250,24 +291,38 @@ def _guard_arrays(guard: pd.DataFrame | None, linear: LinearAnswer | None) -> di
     if linear is not None:
         names = ("feature_coef", "prediction_coef", "intercept")
         arrays |= {name: getattr(linear.baseline, name) for name in names}
+    for source in _featurizers(linear):
+        state = source.build_backbone().state_dict()
+        arrays |= {f"{source.card.sha256}.backbone.{name}": value.numpy() for name, value in state.items()}
     return {f"{GUARD}{name}": torch.tensor(values, dtype=torch.float64) for name, values in arrays.items()}
 
 
 def _aggregation_options(aggregation: Aggregation) -> dict[str, Any]:
     head = cast("MLP", aggregation.heads[0] if isinstance(aggregation, EnsembleHeads) else aggregation.head)
     (name,) = (name for name, kind in AGGREGATIONS.items() if type(aggregation) is kind)
-    return {
-        "name": name,
-        "head_widths": list(head.widths),
-        "width": getattr(aggregation, "width", None),
-    }
+    mapped = {"projected": aggregation.projected} if any(aggregation.projected) else {}
+    return {"name": name, "head_widths": list(head.widths), "width": None, **mapped}
 
 
 def _aggregation(
-    widths: Sequence[int], *, name: str, head_widths: Sequence[int], width: int | None
+    widths: Sequence[int],
+    *,
+    name: str,
+    head_widths: Sequence[int],
+    width: int | None,
+    projected: Sequence[int | None] | None = None,
 ) -> Aggregation:
-    options = {"width": width} if name == "add" else {}
-    return AGGREGATIONS[name](widths, head_widths, **options)
+    return AGGREGATIONS[name](widths, head_widths, projected or [width] * len(widths))
+
+
+def _expert(card: Card, weights: Mapping[str, Tensor]) -> Any:
+    """Return the network of a module, or the expert of a featurizer, with weights as a module names them."""
+    if not isinstance(card, FeaturizerCard):
+        return build_backbone(card, weights)
+    expert = FeatureExpert(card.load())
+    own = {name: value.to(torch.get_default_dtype()) for name, value in part(weights, "backbone.").items()}
+    fill(expert, own, what=f"The featurizer {card.name!r}")
+    return expert
 
 
 def _of_expert(network: Mapping[str, Tensor], place: int) -> dict[str, Tensor]:

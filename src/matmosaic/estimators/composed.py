@@ -15,9 +15,17 @@ from torch import Tensor
 
 from matmosaic.backbones import Backbone, unfreeze
 from matmosaic.backbones.freezing import Unfrozen
-from matmosaic.estimators._adapters import Kind, check_can_adapt, kind_of_mean, with_adapters
-from matmosaic.estimators._composing import Candidates, Rows, fixed_mixture, mean_module, through_trunks
-from matmosaic.estimators._experts import expert_names, resolve_experts, table_of_modules
+from matmosaic.estimators._adapters import Kind, kind_of_mean, with_adapters
+from matmosaic.estimators._composing import (
+    Candidates,
+    Rows,
+    check_networks,
+    fixed_mixture,
+    mean_module,
+    through_trunks,
+)
+from matmosaic.estimators._experts import expert_names, resolve_experts, table_of_modules, unfreeze_experts
+from matmosaic.estimators._featurizers import Source, card_from_dict
 from matmosaic.estimators._guard import MIXTURE
 from matmosaic.estimators._mixture_files import SavedMixture, mixture_files
 from matmosaic.estimators._weighting import Proxies, warn_of_no_use
@@ -244,23 +252,23 @@ class ComposedRegressor(SingleBackboneRegressor):
         self.module_cards_ = [module.card for module in modules]
         self.module_names_ = expert_names(self.module_cards_)
         if self.combine == "parameters":
-            check_mergeable(modules, self.module_names_)
+            check_mergeable(check_networks(modules), self.module_names_)
         with torch.random.fork_rng([]):
             experts = [module.build_backbone() for module in modules]
-            self._check_unfrozen(experts, modules[0])
+            self._check_unfrozen(experts, modules)
         for expert in experts:
             unfreeze(expert, "head")
         return Candidates(modules, experts, self.module_names_, max_trunk_bytes=self.trunk_memory)
 
-    def _check_unfrozen(self, experts: Sequence[Backbone], first: PretrainedModule) -> None:
+    def _check_unfrozen(self, experts: Sequence[Backbone], modules: Sequence[Source]) -> None:
         """Raise UnknownNameError for a layer group that does not exist, before the graphs are built."""
         if self.combine == "parameters":
+            (first, *_) = check_networks(modules)
             experts = [with_adapters(first.build_backbone(), first, self.unfrozen)]
-        check_can_adapt(experts, self.unfrozen, "ComposedRegressor(combine='features')")
-        for expert in experts:
-            unfreeze(expert, self.unfrozen)
+        unfreeze_experts(experts, self.unfrozen, "ComposedRegressor(combine='features')")
 
     def _learn(self, model: Any, train: TableDataset, validation: TableDataset | None) -> None:
+        model.fit_featurizers(train)
         self._weigh(model.all_features(train, batch_size=self.batch_size), train)
         warn_of_no_use(self.proxy_errors_, self.mean_error_, self.module_names_)
         combine = self._average if self.combine == "parameters" else self._mix
@@ -277,12 +285,13 @@ class ComposedRegressor(SingleBackboneRegressor):
         self.mean_error_ = unit * proxies.mean_error()
 
     def _average(
-        self, modules: Sequence[PretrainedModule], rows: Rows
+        self, modules: Sequence[Source], rows: Rows
     ) -> tuple[RegressionModel, TableDataset, TableDataset | None]:
         """Return the network of mean parameters with a new head, and rows of what its trunk gives."""
         graphs = rows[0].raw()
         options: dict[str, Any] = {"batch_size": self.batch_size}
-        self._composed = mean_module(modules, self.weights_, graphs, names=self.module_names_, **options)
+        networks = check_networks(modules)
+        self._composed = mean_module(networks, self.weights_, graphs, names=self.module_names_, **options)
         model = super()._model().to(graphs.table.device)
         del self._composed
         train, validation = through_trunks(model, rows, **options)
@@ -293,18 +302,18 @@ class ComposedRegressor(SingleBackboneRegressor):
         return self._composed.build_backbone(), self._composed
 
     def _mix(
-        self, modules: Sequence[PretrainedModule], rows: Rows
+        self, modules: Sequence[Source], rows: Rows
     ) -> tuple[MixtureModel, TableDataset, TableDataset | None]:
         """Return a mixture of fixed weights with a new head, and rows of what its trunks give."""
         chosen = np.flatnonzero(self.weights_).tolist()
         experts = [modules[one].build_backbone() for one in chosen]
-        trained = (name for expert in experts for name in unfreeze(expert, self.unfrozen))
-        self.unfrozen_ = list(dict.fromkeys(trained))
+        self.unfrozen_ = unfreeze_experts(experts, self.unfrozen, "ComposedRegressor(combine='features')")
         self.module_card_, self._base = None, None
         names = [self.module_names_[one] for one in chosen]
         options: dict[str, Any] = {"head_widths": self.head_widths, "max_trunk_bytes": self.trunk_memory}
         model = fixed_mixture(experts, names, self.weights_[chosen], **options).to(rows[0].table.device)
         train, validation = through_trunks(model, rows, batch_size=self.batch_size, experts=chosen)
+        model.fit_featurizers(train)
         features = model.all_features(train, batch_size=self.batch_size)
         model.aggregation.fit_scales(features, train.targets[:, 1])
         return model, train, validation
@@ -378,7 +387,7 @@ class ComposedRegressor(SingleBackboneRegressor):
         return {**super()._to_dict(), "modules": modules, "learnt": learnt}
 
     def _restore(self, document: dict[str, Any], contents: SavedFiles, source: Path) -> None:
-        self.module_cards_ = [ModuleCard.from_dict(card) for card in document["modules"]]
+        self.module_cards_ = [card_from_dict(card) for card in document["modules"]]
         self.module_names_ = expert_names(self.module_cards_)
         for name in LEARNT:
             value = document["learnt"][name]

@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from matmosaic.estimators._featurizers import FeaturizerCard, reference_to_save
 from matmosaic.estimators.base import GraphRegressor
 from matmosaic.exceptions import CorruptModuleError, ModuleFormatError, UnknownNameError, suggest
+from matmosaic.featurizers import Featurizer
 from matmosaic.graphs import GraphSettings
 from matmosaic.modules import ModuleCard, PretrainedModule
 from matmosaic.modules._files import CARD_FILE, read_files, write_files
@@ -92,6 +94,8 @@ class SavableRegressor(GraphRegressor):
         ------
         StoreError
             If the directory holds something, or if writing fails; nothing half-written is left.
+        InvalidParameterError
+            If it needs a featurizer that no plugin yields.
         """
         path = Path(directory).absolute()
         write_files(path, to_files(self, target=target, unit=unit), overwrite=overwrite)
@@ -265,11 +269,13 @@ def _to_json(value: Any) -> Any:
         return {"graph_settings": value.to_dict()}
     if isinstance(value, PretrainedModule):
         return {"start": value.card.sha256}
+    if isinstance(value, Featurizer):
+        return {"featurizer": [reference_to_save(value), value.identity()]}
     value = getattr(value, "location", value)  # joblib.Memory
     value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, PathLike):
         return str(value)
-    if any(isinstance(item, PretrainedModule | PathLike) for item in _items(value)):
+    if any(isinstance(item, PretrainedModule | Featurizer | PathLike) for item in _items(value)):
         return {type(value).__name__: [_to_json(item) for item in value]}
     try:
         content = json.loads(json.dumps(value, default=plain))
@@ -296,6 +302,9 @@ def _from_json(value: Any, contents: SavedFiles) -> Any:
         return GraphSettings.from_dict(content)
     if kind == "start":
         return start_module(contents, content)
+    if kind == "featurizer":
+        reference, identity = content
+        return FeaturizerCard("", identity, reference).load()
     if kind in ("list", "tuple"):
         items = (_from_json(item, contents) for item in content)
         return list(items) if kind == "list" else tuple(items)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -11,6 +11,43 @@ from torch import Tensor, nn
 
 from matmosaic.backbones import MLP
 from matmosaic.backbones.layers import FeatureScale
+
+
+class Projection(nn.Linear):
+    """A learned linear map of many features to few that begins with their principal components.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Number of features before and after.
+    """
+
+    INIT = "white"
+    DROPOUT = 0.0
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out)
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, row_weight: Tensor) -> None:
+        if self.INIT == "random":
+            return
+        share = (row_weight / row_weight.sum()).double()
+        values = features.double()
+        mean = share @ values
+        _, spread, directions = torch.linalg.svd(
+            (values - mean) * share.sqrt().unsqueeze(1), full_matrices=False
+        )
+        n = min(self.out_features, int((spread > 1e-6 * spread[0]).sum()))
+        scale = spread[:n] if self.INIT == "white" else spread[:n].square().mean().sqrt().expand(n)
+        weight = torch.zeros(self.out_features, self.in_features, dtype=torch.float64, device=values.device)
+        weight[:n] = directions[:n] / scale.unsqueeze(1)
+        self.weight.copy_(weight)
+        self.bias.copy_(-(weight @ mean))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (n_structures, n_in) to (n_structures, n_out)."""
+        return super().forward(nn.functional.dropout(features, self.DROPOUT, self.training))
 
 
 class Aggregation(nn.Module, ABC):
@@ -22,16 +59,29 @@ class Aggregation(nn.Module, ABC):
         Number of features of each expert.
     head_widths : sequence of int
         Hidden layers of a head.
+    projected : sequence of int or None, optional
+        Widths that features of experts are first mapped to by a learned linear map each; None for an expert
+        whose features are taken as they are.
     """
 
-    def __init__(self, widths: Sequence[int], head_widths: Sequence[int]) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        head_widths: Sequence[int],
+        projected: Sequence[int | None] | None = None,
+    ) -> None:
         super().__init__()
+        self.projected = list(projected or [None] * len(widths))
         self.scales = nn.ModuleList(map(FeatureScale, widths))
-        self.build(widths, head_widths)
+        pairs = list(zip(widths, self.projected, strict=True))
+        self.build([one if to is None else to for one, to in pairs], head_widths)
+        self.projections = nn.ModuleList(
+            nn.Identity() if to is None else Projection(one, to) for one, to in pairs
+        )
 
     @abstractmethod
     def build(self, widths: Sequence[int], head_widths: Sequence[int]) -> None:
-        """Make the layers."""
+        """Make the heads for features of these widths."""
 
     @abstractmethod
     def forward(self, features: list[Tensor], weights: Tensor, active: list[int]) -> Tensor:
@@ -47,34 +97,37 @@ class Aggregation(nn.Module, ABC):
             Numbers of the active experts.
         """
 
-    def scaled(self, features: list[Tensor], active: list[int]) -> list[Tensor]:
-        """Return the features of each active expert with zero mean and unit spread, if scales were fitted."""
-        return [self.scales[number](values) for number, values in zip(active, features, strict=True)]
+    def prepared(self, features: list[Tensor], active: list[int]) -> list[Tensor]:
+        """Return features of the active experts as they are mixed: scaled, if that was fitted, and mapped."""
+        scaled = [self.scales[number](values) for number, values in zip(active, features, strict=True)]
+        return [self.projections[number](values) for number, values in zip(active, scaled, strict=True)]
 
-    def fit_scales(self, features: list[Tensor], row_weight: Tensor) -> None:
-        """Read the scales of all experts' features (n_structures, width) off some structures."""
-        scales = cast("list[FeatureScale]", list(self.scales))
-        for scale, values in zip(scales, features, strict=True):
-            scale.fit(values, row_weight)
+    def fit_scales(self, features: list[Tensor], row_weight: Tensor, *, standardize: bool = True) -> None:
+        """Read scales, and the first values of projections, off some structures.
+
+        Parameters
+        ----------
+        features : list of Tensor of shape (n_structures, width of the expert)
+            Of all experts.
+        row_weight : Tensor of shape (n_structures,)
+            Weights of the structures.
+        standardize : bool, default=True
+            Whether scales are fitted.
+        """
+        parts = zip(self.scales, self.projections, features, strict=True)
+        for scale, projection, values in cast("Iterable[tuple[FeatureScale, nn.Module, Tensor]]", parts):
+            if standardize:
+                scale.fit(values, row_weight)
+            if isinstance(projection, Projection):
+                projection.fit(scale(values), row_weight)
 
 
 class AddFeatures(Aggregation):
-    r"""One head on :math:`\sum_i G_i E_i(x)`.
-
-    Features of experts of different widths are first mapped to ``width`` by a learned linear map each.
-    """
-
-    def __init__(self, widths: Sequence[int], head_widths: Sequence[int], width: int | None = None) -> None:
-        self.width = width
-        super().__init__(widths, head_widths)
+    r"""One head on :math:`\sum_i G_i E_i(x)`, of features of one width."""
 
     def build(self, widths: Sequence[int], head_widths: Sequence[int]) -> None:
-        """Make projections, where a width was given, and the head."""
-        width = widths[0] if self.width is None else self.width
-        self.projections = nn.ModuleList(
-            nn.Identity() if self.width is None else nn.Linear(one, width) for one in widths
-        )
-        self.head = MLP(width, head_widths)
+        """Make the head."""
+        self.head = MLP(widths[0], head_widths)
 
     def forward(self, features: list[Tensor], weights: Tensor, active: list[int]) -> Tensor:
         """Return predictions (n_structures, 1)."""
@@ -82,14 +135,12 @@ class AddFeatures(Aggregation):
 
     def mixed(self, features: list[Tensor], weights: Tensor, active: list[int]) -> Tensor:
         """Return the weighted sum of features (n_structures, width)."""
-        scaled = self.scaled(features, active)
-        projected = [self.projections[number](one) for number, one in zip(active, scaled, strict=True)]
-        return torch.einsum("i,inf->nf", weights, torch.stack(projected))
+        return torch.einsum("i,inf->nf", weights, torch.stack(self.prepared(features, active)))
 
-    def fit_scales(self, features: list[Tensor], row_weight: Tensor) -> None:
+    def fit_scales(self, features: list[Tensor], row_weight: Tensor, *, standardize: bool = True) -> None:
         """Scale each expert's features, then their even sum, whose spread is smaller than each one's."""
-        super().fit_scales(features, row_weight)
-        if self.width is None:
+        super().fit_scales(features, row_weight, standardize=standardize)
+        if standardize:
             even = torch.full((len(features),), 1.0 / len(features), dtype=row_weight.dtype)
             every = list(range(len(features)))
             self.head.scale.fit(self.mixed(features, even.to(row_weight.device), every), row_weight)
@@ -107,8 +158,8 @@ class ConcatFeatures(Aggregation):
         """Return predictions (n_structures, 1)."""
         n_rows = len(features[0])
         parts = [features[0].new_zeros(n_rows, width) for width in self.widths]
-        scaled = self.scaled(features, active)
-        for place, (number, values) in enumerate(zip(active, scaled, strict=True)):
+        prepared = self.prepared(features, active)
+        for place, (number, values) in enumerate(zip(active, prepared, strict=True)):
             parts[number] = weights[place] * values
         return self.head(torch.cat(parts, dim=1))
 
@@ -122,9 +173,13 @@ class EnsembleHeads(Aggregation):
 
     def forward(self, features: list[Tensor], weights: Tensor, active: list[int]) -> Tensor:
         """Return predictions (n_structures, 1)."""
-        scaled = self.scaled(features, active)
-        predictions = [self.heads[number](values) for number, values in zip(active, scaled, strict=True)]
+        prepared = self.prepared(features, active)
+        predictions = [self.heads[number](values) for number, values in zip(active, prepared, strict=True)]
         return torch.cat(predictions, dim=1) @ weights.unsqueeze(1)
 
 
-AGGREGATIONS = {"add": AddFeatures, "concat": ConcatFeatures, "ensemble": EnsembleHeads}
+AGGREGATIONS: dict[str, Callable[..., Aggregation]] = {
+    "add": AddFeatures,
+    "concat": ConcatFeatures,
+    "ensemble": EnsembleHeads,
+}

@@ -63,11 +63,11 @@ class TableDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def raw(self) -> TableDataset:
-        """Return the same rows as the first expert's graphs, on which no trunk was run."""
+    def raw(self, expert: int = 0) -> TableDataset:
+        """Return the same rows as an expert's graphs, on which no trunk was run."""
         table = cast("ExpertTable", self.table)
         other = copy.copy(self)
-        other.table = table.graphs[table.inputs[0].table]
+        other.table = table.graphs[table.inputs[expert].table]
         return other
 
     def __getitem__(self, row: int) -> tuple[Batch | ExpertBatch, Tensor]:

@@ -35,7 +35,16 @@ class ExpertInput:
     start: int = 0
     """Its first stage to run; those before it have been run."""
     fields: Mapping[str, Tensor] = field(default_factory=dict)
-    """What those stages gave, beside the table."""
+    """What those stages gave, beside the table; before the first stage, features that are no network's."""
+
+    def raw(self) -> ExpertInput:
+        """Return where the expert starts if no trunk was run."""
+        return self if self.start == 0 else ExpertInput(self.table)
+
+    def to(self, device: torch.device | str) -> ExpertInput:
+        """Return the same beside a table on another device."""
+        fields = {name: values.to(device) for name, values in self.fields.items()}
+        return replace(self, fields=fields)
 
 
 class ExpertTable:
@@ -72,7 +81,12 @@ class ExpertTable:
 
     def to(self, device: torch.device | str) -> ExpertTable:
         """Return the tables on another device, before any trunk was run."""
-        return ExpertTable([table.to(device) for table in self.tables], self.inputs)
+        tables = [table.to(device) for table in self.tables]
+        return ExpertTable(tables, [one.to(device) for one in self.inputs])
+
+    def raw(self, experts: Sequence[int]) -> ExpertTable:
+        """Return what some of the experts start from if no trunk was run."""
+        return ExpertTable(self.graphs, [self.inputs[expert].raw() for expert in experts])
 
     def keep_experts(self, experts: Sequence[int]) -> None:
         """Keep some of the experts, in place, so that what the others' trunks gave is freed."""
@@ -167,6 +181,9 @@ def run_trunks(
     storage = _Storage(max_bytes)
     failed: dict[str, str] = {}
     for backbone, name, given in zip(backbones, names, table.inputs, strict=True):
+        if given.fields:  # No network's features: they are all there is.
+            done.inputs.append(given)
+            continue
         fields: dict[str, Tensor] = {}
         try:
             fields = trunk_features(

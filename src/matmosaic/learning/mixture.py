@@ -17,8 +17,10 @@ from matmosaic.graphs import GraphTable
 from matmosaic.learning.aggregation import Aggregation
 from matmosaic.learning.dataset import TableDataset
 from matmosaic.learning.experts import ExpertBatch, ExpertInput, ExpertTable, run_trunks
+from matmosaic.learning.featurized import FeatureExpert, without_graphs
 from matmosaic.learning.gate import Gate
 from matmosaic.learning.parallel import differentiable_side_by_side
+from matmosaic.structures import as_structures
 
 
 class MixtureModel(nn.Module):
@@ -27,7 +29,7 @@ class MixtureModel(nn.Module):
     Parameters
     ----------
     experts : sequence of Backbone
-        With their trainable parameters already chosen.
+        With their trainable parameters already chosen; :class:`FeatureExpert` for featurizers.
     names : sequence of str
         What the experts are called in messages.
     gate : Gate
@@ -100,20 +102,63 @@ class MixtureModel(nn.Module):
         return frozenset.intersection(*known) if known else None
 
     def make_table(self, X: Any, **options: Any) -> ExpertTable:
-        """Return the graphs that the experts work on; options are those of ``make_table``."""
-        keys = [(expert.graph_settings, expert.supports_weights) for expert in self.backbones]
-        kinds = list(dict.fromkeys(keys))
-        if isinstance(X, GraphTable) and len(kinds) > 1:
-            raise InvalidParameterError(
-                "'X' is a GraphTable, but the modules need graphs of different settings: "
-                f"{dict(zip(self.names, keys, strict=True))}. Give structures instead."
-            )
-        first = [keys.index(kind) for kind in kinds]
-        tables = [make_table(self.backbones[one], X, **self._named(one), **options) for one in first]
-        inputs = [ExpertInput(kinds.index(key)) for key in keys]
+        """Return the graphs, and features of featurizers, that the experts work on.
+
+        Parameters
+        ----------
+        X : structures or GraphTable, length n_structures
+            A table suffices where all experts read graphs of its settings.
+        **options
+            Those of :func:`~matmosaic.backbones.make_table`.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a table does not suffice.
+        """
+        kinds = list(dict.fromkeys(self._graph_kinds()))
+        if isinstance(X, GraphTable):
+            self._check_one_kind(kinds)
+        elif None in kinds:
+            X = as_structures(X)  # Read once, by whichever expert.
+        first = [self._graph_kinds().index(kind) for kind in kinds]
+        tables = [self._table_of(one, X, **options) for one in first]
+        inputs = [self._input_of(one, X, kinds) for one in range(len(self.experts))]
         for number, (expert, given) in enumerate(zip(self.backbones, inputs, strict=True)):
             check_elements(tables[given.table], expert.elements(), **self._named(number))
         return ExpertTable(tables, inputs)
+
+    def _graph_kinds(self) -> list[Hashable]:
+        """Return what experts share whose graphs are built alike; None for those without graphs."""
+        return [
+            None if isinstance(one, FeatureExpert) else (one.graph_settings, one.supports_weights)
+            for one in self.backbones
+        ]
+
+    def _check_one_kind(self, kinds: Sequence[Hashable]) -> None:
+        """Raise InvalidParameterError if one table of graphs is not enough."""
+        if None in kinds:
+            names = [one for one, kind in zip(self.names, self._graph_kinds(), strict=True) if kind is None]
+            raise InvalidParameterError(
+                f"'X' is a GraphTable, which holds no structures for the featurizers {names} to read. Give "
+                "structures instead."
+            )
+        if len(kinds) > 1:
+            raise InvalidParameterError(
+                "'X' is a GraphTable, but the modules need graphs of different settings: "
+                f"{dict(zip(self.names, self._graph_kinds(), strict=True))}. Give structures instead."
+            )
+
+    def _table_of(self, number: int, X: Any, **options: Any) -> GraphTable:
+        expert = self.backbones[number]
+        if isinstance(expert, FeatureExpert):
+            return without_graphs(len(X))
+        return make_table(expert, X, **self._named(number), **options)
+
+    def _input_of(self, number: int, X: Any, kinds: Sequence[Hashable]) -> ExpertInput:
+        expert, kind = self.backbones[number], self._graph_kinds()[number]
+        fields = {"u": expert.raw_features(X)} if isinstance(expert, FeatureExpert) else {}
+        return ExpertInput(kinds.index(kind), fields=fields)
 
     def _named(self, number: int) -> dict[str, Any]:
         """Return what messages say of an expert."""
@@ -125,6 +170,13 @@ class MixtureModel(nn.Module):
         return run_trunks(
             self.backbones, table, names=self.names, batch_size=batch_size, max_bytes=self.max_trunk_bytes
         )
+
+    def fit_featurizers(self, rows: TableDataset) -> None:
+        """Read what the features of featurizers are imputed and standardised by off training rows."""
+        inputs = cast("ExpertTable", rows.table).inputs
+        for expert, given in zip(self.backbones, inputs, strict=True):
+            if isinstance(expert, FeatureExpert):
+                expert.fit(given.fields["u"][rows.rows], rows.targets[:, 1])
 
     @torch.no_grad()
     def all_features(self, rows: TableDataset, *, batch_size: int) -> list[Tensor]:

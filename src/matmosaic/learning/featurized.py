@@ -1,0 +1,121 @@
+"""A featurizer as an expert of a mixture: features that are there already, beside networks."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from matmosaic.backbones import Backbone, replace
+from matmosaic.featurizers import Featurizer
+from matmosaic.graphs import GraphSettings, GraphTable
+
+__all__ = ["FeatureExpert", "without_graphs"]
+
+# Features are in single precision: a smaller spread, relative to the mean of a column, is rounding.
+SMALLEST_SPREAD = 1e-6
+# Standard deviations: a test row far outside of what was learnt from must not drive a linear map to infinity.
+LARGEST = 10.0
+
+
+class FeatureExpert(Backbone):
+    """A featurizer in the place of a backbone: it reads no graph, and nothing of it is trained.
+
+    What the featurizer gives is ``graph.u`` from the start. The one stage imputes and standardises it by
+    numbers that :meth:`fit` reads off training rows; until then it leaves numbers as they are.
+
+    Parameters
+    ----------
+    featurizer : Featurizer
+        Whose features may hold NaN.
+    """
+
+    def __init__(self, featurizer: Featurizer) -> None:
+        super().__init__()
+        self.featurizer = featurizer
+        self.n_features = len(featurizer.get_feature_names_out())
+        self.graph_settings = GraphSettings()  # every backbone has some; these are not used
+        self.stages = nn.ModuleDict({"standardise": Standardise(self.n_features)})
+        self.eval()
+
+    def options(self) -> dict[str, Any]:
+        """Return nothing: an expert is made of its featurizer."""
+        return {}
+
+    def cuts(self) -> tuple[int, ...]:
+        """Return no cut: the stage gets its numbers after the trunks were run."""
+        return ()
+
+    def raw_features(self, structures: Any) -> Tensor:
+        """Return what the featurizer gives for structures (n_structures, n_features), NaN where undefined."""
+        values = np.asarray(self.featurizer.transform(structures), dtype=float)
+        values = np.where(np.isfinite(values), values, np.nan)
+        with np.errstate(over="ignore"):  # What single precision cannot hold counts as undefined.
+            return torch.as_tensor(values, dtype=torch.get_default_dtype())
+
+    def features(self, structures: Any) -> np.ndarray:
+        """Return imputed and standardised features (n_structures, n_features), dimensionless."""
+        return self._stage().apply_to(self.raw_features(structures)).cpu().numpy()
+
+    def fit(self, raw: Tensor, weight: Tensor) -> None:
+        """Read mean and spread of the columns off features (n_rows, n_features) of weighted rows."""
+        self._stage().fit(raw, weight)
+
+    def _stage(self) -> Standardise:
+        return cast("Standardise", self.stages["standardise"])
+
+
+class Standardise(nn.Module):
+    """Shift and scale columns by numbers of training rows, and put the mean where a number is missing.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of columns.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("factor", torch.ones(n_features))
+
+    @torch.no_grad()
+    def fit(self, values: Tensor, weight: Tensor) -> None:
+        """Take weighted mean and spread of what is there in each column; drop columns that say nothing."""
+        numbers = values.double().cpu().numpy()
+        present = np.isfinite(numbers)
+        share = present * weight.double().cpu().numpy()[:, None]
+        total = np.maximum(share.sum(axis=0), np.finfo(float).tiny)
+        numbers = np.where(present, numbers, 0.0)
+        mean = (share * numbers).sum(axis=0) / total
+        spread = np.sqrt((share * (numbers - mean) ** 2).sum(axis=0) / total)
+        varies = spread > SMALLEST_SPREAD * np.abs(mean)
+        self.mean.copy_(torch.as_tensor(mean))
+        self.factor.copy_(torch.as_tensor(np.where(varies, 1.0 / np.where(varies, spread, 1.0), 0.0)))
+
+    def apply_to(self, values: Tensor) -> Tensor:
+        """Map columns (n_rows, n_features), which may hold NaN or infinity, to finite ones."""
+        scaled = (values.to(self.mean.device) - self.mean) * self.factor
+        return torch.where(values.isfinite(), scaled, 0.0).clamp(-LARGEST, LARGEST)
+
+    def forward(self, graph: Data) -> Data:
+        """Replace ``u`` (n_structures, n_features)."""
+        return replace(graph, u=self.apply_to(graph.u))
+
+
+def without_graphs(n_structures: int) -> GraphTable:
+    """Return a table of structures that have no atoms, beside which finished features can lie.
+
+    Parameters
+    ----------
+    n_structures : int
+        Its length.
+    """
+    nothing = torch.zeros(n_structures + 1, dtype=torch.long)
+    return GraphTable({"atom": nothing, "bond": nothing}, {}, settings=GraphSettings(), compressed=False)
