@@ -16,7 +16,7 @@ from matmosaic.featurizers.reporting import report
 from matmosaic.structures import as_structures
 
 # They say where and how features are computed, not which.
-NOT_IN_IDENTITY = frozenset({"batch_size", "memory", "n_jobs", "verbose"})
+NOT_IN_IDENTITY = frozenset({"batch_size", "device", "memory", "n_jobs", "verbose"})
 
 
 class Featurizer(TransformerMixin, BaseEstimator, ABC):
@@ -126,8 +126,8 @@ class Featurizer(TransformerMixin, BaseEstimator, ABC):
         Returns
         -------
         str
-            Class, version and parameters, but for ``n_jobs``, ``memory``, ``batch_size`` and ``verbose``; the
-            same in every process. Features and saved estimators are kept with it.
+            Class, version and parameters, but for ``n_jobs``, ``memory``, ``batch_size``, ``device`` and
+            ``verbose``; the same in every process. Features and saved estimators are kept with it.
 
         Raises
         ------

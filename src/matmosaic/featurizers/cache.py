@@ -93,14 +93,18 @@ def structure_key(structure: Any) -> str:
 
 def _decoration(structure: Any) -> list[Any]:
     """Return all but elements and geometry; nothing for a plain structure."""
-    from pymatgen.core import Element
-
-    species = [str(specie) for site in structure for specie in site.species]
-    plain = all(isinstance(specie, Element) for site in structure for specie in site.species)
+    species = [specie for site in structure for specie in site.species]
     properties = [site.properties for site in structure]
-    whole = [getattr(structure, "properties", None), getattr(structure, "_charge", None)]
-    spin = getattr(structure, "_spin_multiplicity", None)  # of a molecule
-    isotopes = {"D", "T"} & {*species}
-    if plain and not isotopes and not any(properties) and not any(whole) and not spin:
+    whole = [getattr(structure, name, None) for name in ("properties", "_charge", "_spin_multiplicity")]
+    if all(map(_is_plain, species)) and not any(properties) and not any(whole):
         return []
-    return [species, properties, *whole, spin]
+    return [[(str(specie), _element(specie).name) for specie in species], properties, *whole]
+
+
+def _is_plain(specie: Any) -> bool:
+    """Return whether a species is an element, and no isotope of a name of its own."""
+    return _element(specie) is specie and specie.name == specie.symbol
+
+
+def _element(specie: Any) -> Any:
+    return getattr(specie, "element", specie)

@@ -107,7 +107,7 @@ def describe_code(cls: type, *, below: type) -> str:
 
 def _describe_member(member: Any) -> Iterator[str]:
     """Describe functions, also inside of wrappers, and constants of a class; leave out all else."""
-    if isinstance(member, bool | int | float | str | list | tuple):
+    if isinstance(member, bool | int | float | str | tuple):
         yield repr(member)
     for name in ("__func__", "fget", "__wrapped__"):
         if hasattr(member, name):

@@ -1,0 +1,101 @@
+"""Rows are computed in processes where that pays, and never in processes of processes."""
+
+import os
+
+import numpy as np
+import pytest
+from joblib import Parallel, delayed
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from matmosaic.exceptions import InvalidFeaturesError, UndefinedFeaturesWarning
+from matmosaic.featurizers import Featurizer, computing
+from matmosaic.featurizers.computing import usable_jobs
+
+
+def make(n_jobs=2):
+    """Return a featurizer that tells its process; its class is sent to others whole, for lack of a module."""
+
+    class Process(Featurizer):
+        def __init__(self, *, n_jobs=None):
+            self.n_jobs = n_jobs
+
+        def featurize(self, structure):
+            if structure.composition.reduced_formula == "Cu":
+                raise ValueError("no copper")
+            width = 2 if structure.composition.reduced_formula == "NaCl" else 3
+            return [os.getpid(), float(os.environ.get("OMP_NUM_THREADS", 0)), structure.volume][-width:]
+
+        def get_feature_names_out(self, input_features=None):
+            return np.array(["process", "threads", "volume (angstrom^3)"], dtype=object)
+
+    return Process(n_jobs=n_jobs)
+
+
+@pytest.fixture(scope="session")
+def crystals(CsCl):
+    return [CsCl.apply_strain(strain, inplace=False) for strain in np.linspace(0, 0.1, 20)]
+
+
+@pytest.mark.usefixtures("_eager")
+def test_rows_are_computed_by_processes_of_one_thread(crystals, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    features = make(2).transform(crystals)
+    elsewhere = features[:, 0] != os.getpid()
+    assert elsewhere.tolist() == [False] * 2 + [True] * 18
+    assert set(features[elsewhere, 1]) == {1.0}
+    np.testing.assert_array_equal(features[:, 2], [one.volume for one in crystals])
+
+
+@pytest.mark.usefixtures("_eager")
+def test_failures_elsewhere_are_told(crystals, Cu, NaCl):
+    X = [*crystals[:5], Cu]
+    with pytest.warns(UndefinedFeaturesWarning, match=r"X\[5\] \(Cu\); for the first ValueError: no copper"):
+        features = make(2).transform(X)
+    assert np.isnan(features).all(axis=1).tolist() == [False] * 5 + [True]
+    with pytest.raises(InvalidFeaturesError, match=r"X\[6\] \(NaCl\).* Got 2 numbers"):
+        make(2).transform([*X, NaCl])
+
+
+@pytest.mark.parametrize(("n_jobs", "n_rows"), [(None, 20), (1, 20), (2, 1), (2, 3)])
+@pytest.mark.usefixtures("_eager")
+def test_few_rows_start_no_process(n_jobs, n_rows, crystals):
+    features = make(n_jobs).transform(crystals[:n_rows])
+    assert set(features[:, 0]) == {os.getpid()}
+
+
+def test_quick_rows_start_no_process(crystals):
+    assert set(make(2).transform(crystals)[:, 0]) == {os.getpid()}
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_parallel_jobs_do_not_start_others(backend):
+    assert Parallel(n_jobs=2, backend=backend)(delayed(usable_jobs)(2) for _ in range(2)) == [1, 1]
+    assert usable_jobs(2) == 2
+    assert usable_jobs(None) == 1
+
+
+@pytest.mark.usefixtures("_eager")
+def test_parallel_search_over_a_parallel_featurizer(crystals):
+    y = [one.volume for one in crystals]
+    search = GridSearchCV(make_pipeline(make(2), Ridge()), {"ridge__alpha": [1e-3, 1e3]}, n_jobs=2, cv=2)
+    assert search.fit(crystals, y).best_params_ == {"ridge__alpha": 1e-3}
+
+
+def test_what_was_computed_before_an_interruption_is_kept(density, counted, crystals, monkeypatch):
+    monkeypatch.setattr(computing, "ROWS_PER_BLOCK", 5)
+    original = density.featurize
+
+    def interrupted(self, structure):
+        if structure is crystals[12]:
+            raise KeyboardInterrupt
+        return original(self, structure)
+
+    interrupted.__code__ = interrupted.__code__.replace(co_name="featurize")
+    monkeypatch.setattr(density, "featurize", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        density().transform(crystals)
+    assert len(counted) == 12
+    density().transform(crystals[:10])
+    assert len(counted) == 12
