@@ -6,6 +6,7 @@ import pytest
 
 from matmosaic import load_module
 from matmosaic.estimators import TransferRegressor
+from matmosaic.modules import TrainingFingerprints
 
 TARGET = "shear_modulus"
 
@@ -22,7 +23,7 @@ def pretrain(run, data, tmp_path):
 TINY = ["--backbone-option", "width=8", "--backbone-option", "n_convolutions=1"]
 
 
-def test_module_with_card(pretrain, tmp_path):
+def test_module_with_card(pretrain, rows, tmp_path):
     card = ["--license-weights", "CC-BY-4.0", "--dataset-name", "alloys", "--dataset-doi", "10.1000/1"]
     outcome = pretrain(*TINY, *card)
     assert (outcome.status, outcome.err) == (0, "")
@@ -31,7 +32,7 @@ def test_module_with_card(pretrain, tmp_path):
     assert (card.target, card.unit, card.n_train, card.license_weights) == (TARGET, "GPa", 20, "CC-BY-4.0")
     assert card.dataset == {"name": "alloys", "doi": "10.1000/1"}
     assert card.backbone_options["width"] == 8
-    assert len(card.fingerprints) == 24
+    assert card.fingerprints == TrainingFingerprints.of(rows).to_field()
 
 
 @pytest.mark.filterwarnings("default")
@@ -68,14 +69,15 @@ def pretrain_several(run, wide, tmp_path):
     return pretrain
 
 
-def test_module_of_several_properties(pretrain_several, tmp_path, run):
+def test_module_of_several_properties(pretrain_several, rows, tmp_path, run):
     outcome = pretrain_several("--drop-missing")
     assert outcome.status == 0
     assert "Trained on 18 rows of mass,size, 5 held out for validation (1 without a label left" in outcome.out
     assert re.search(r"the best of all, which is kept: mass [\d.]+ u, size [\d.]+ angstrom\.", outcome.out)
     card = load_module(tmp_path / "store" / "two").card
     assert [(one["name"], one["unit"]) for one in card.properties] == [("mass", "u"), ("size", "angstrom")]
-    assert len(card.fingerprints) == 23
+    labelled = [row for number, row in enumerate(rows) if number != 3]
+    assert card.fingerprints == TrainingFingerprints.of(labelled).to_field()
 
 
 def test_module_of_several_properties_is_described(pretrain_several, tmp_path):

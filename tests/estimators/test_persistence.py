@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -14,9 +15,9 @@ import torch
 
 from matmosaic import GraphSettings, GraphTable, PretrainedModule, TransferRegressor, load_module
 from matmosaic.estimators import load_estimator
-from matmosaic.estimators.base import FINGERPRINT_LENGTH
 from matmosaic.estimators.persistence import SavableRegressor
 from matmosaic.exceptions import CorruptModuleError, ModuleFormatError, StoreError, UnknownNameError
+from matmosaic.modules import TrainingFingerprints
 
 FILES = ["card.json", "estimator.json", "weights.safetensors"]
 
@@ -299,13 +300,43 @@ def test_card_says_what_was_learnt(make, module, labelled):
     }
 
 
+def fingerprints_of(estimator):
+    return estimator.to_module(name="one", target="y", unit="1").card.fingerprints
+
+
 def test_fingerprints_disclose_no_structure(make, labelled):
     X, y = labelled
-    card = make().fit(X, y).to_module(name="one", target="y", unit="1").card
-    assert len(set(card.fingerprints)) == len(X)
-    assert {len(one) for one in card.fingerprints} == {FINGERPRINT_LENGTH}
-    of_table = make().fit(GraphTable.from_structures(X), y).to_module(name="one", target="y", unit="1").card
-    assert of_table.fingerprints == []
+    field = fingerprints_of(make(module=None).fit(X, y))
+    assert field == TrainingFingerprints.of(X).to_field()
+    assert fingerprints_of(make(module=None).fit(X[::-1], y)) == field  # neither order nor number
+    assert set(field) == {"scheme", "complete", "structures", "compositions"}
+
+
+def test_fingerprints_hold_all_rows_that_were_used(make, labelled):
+    X, y = labelled
+    weight = np.where(np.arange(len(y)) < 30, 1.0, 0.0)
+    fitted = make(module=None).fit(X[:-4], y[:-4], weight[:-4], X_val=X[-4:], y_val=y[-4:])
+    used = [*X[:30], *X[-4:]]
+    assert fingerprints_of(fitted) == TrainingFingerprints.of(used).to_field()
+
+
+def test_fingerprints_hold_what_the_module_was_trained_on(make, module, labelled):
+    more = [one.copy() for one in labelled[0][:12]]
+    for one in more:
+        one.apply_strain(0.03)
+    field = fingerprints_of(make().fit(more, labelled[1][:12]))
+    assert field == TrainingFingerprints.of([*labelled[0], *more]).to_field()
+    without = PretrainedModule(replace(module.card, fingerprints=[]), module.weights)
+    field = fingerprints_of(make(module=without).fit(more, labelled[1][:12]))
+    assert field == TrainingFingerprints.of(more, complete=False).to_field()
+
+
+def test_table_has_no_fingerprints(make, module, labelled):
+    X, y = labelled
+    table = GraphTable.from_structures(X)
+    assert fingerprints_of(make(module=None).fit(table, y)) == []
+    field = fingerprints_of(make().fit(table, y))
+    assert field == {**module.card.fingerprints, "complete": False}
 
 
 def test_module_from_scratch_has_no_base(labelled):

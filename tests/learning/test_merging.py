@@ -12,7 +12,7 @@ from matmosaic.exceptions import ArchitectureMismatchError
 from matmosaic.graphs import GraphSettings
 from matmosaic.learning import TableDataset
 from matmosaic.learning.merging import check_mergeable, merge_modules, reestimate_statistics
-from matmosaic.modules import ModuleCard, PretrainedModule
+from matmosaic.modules import ModuleCard, PretrainedModule, TrainingFingerprints
 
 NETWORK = {"width": 8, "n_convolutions": 2}
 
@@ -44,6 +44,10 @@ def pack(name, backbone, head=None, **card):
     return PretrainedModule(ModuleCard(**{**about, **card}), weights)
 
 
+def hashes(*structures):
+    return TrainingFingerprints(frozenset(structures), frozenset({"c"})).to_field()
+
+
 @pytest.fixture
 def base():
     return pack("base", network(9), license_weights="MIT", license_code="MIT")
@@ -54,8 +58,16 @@ def modules(base):
     """Three modules of one base, two of them with heads that are not alike."""
     about = {"base": base.card.sha256, "license_code": "MIT"}
     return [
-        pack("a", network(0), MLP(8, (4,)), license_weights="MIT", references=["x", "y"], **about),
-        pack("b", network(1), license_weights="CC-BY-NC-4.0", fingerprints=["2", "1"], **about),
+        pack(
+            "a",
+            network(0),
+            MLP(8, (4,)),
+            license_weights="MIT",
+            references=["x", "y"],
+            fingerprints=hashes("3", "1"),
+            **about,
+        ),
+        pack("b", network(1), license_weights="CC-BY-NC-4.0", fingerprints=hashes("2", "1"), **about),
         pack("c", network(2), MLP(8, ()), license_weights="MIT", references=["y", "z"], **about),
     ]
 
@@ -118,7 +130,7 @@ def test_card_names_the_sources(modules, base):
     assert card.base == base.card.sha256
     assert (card.license_code, card.license_weights) == ("MIT", "CC-BY-NC-4.0")
     assert card.references == ["x", "y", "z"]
-    assert card.fingerprints == ["1", "2"]
+    assert card.fingerprints == {**hashes("1", "2", "3"), "complete": False}  # c's are not known
     assert card.head is None
     assert ModuleCard.from_json(card.to_json()) == card
 

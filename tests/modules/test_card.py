@@ -77,6 +77,32 @@ def test_std_must_be_positive(card):
         ModuleCard.from_dict(changed(card, target_transform=transform))
 
 
+HASHES = {"scheme": "distances/1", "complete": True, "structures": ["1f"], "compositions": ["2e"]}
+
+
+@pytest.mark.parametrize("field", [[], ["1f", "2e"], HASHES], ids=["none", "version 0.1", "hashes"])
+def test_fingerprints(card, field):
+    made = ModuleCard.from_dict(changed(card, fingerprints=field))
+    assert ModuleCard.from_json(made.to_json()) == made
+    assert made.fingerprints == field
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("1f", "field 'fingerprints': expected array or object"),
+        ([1], r"field 'fingerprints\[0\]': expected string"),
+        ({**HASHES, "structures": "1f"}, "field 'fingerprints.structures': expected array"),
+        ({**HASHES, "salt": "x"}, "Unknown field 'salt'"),
+        ({"scheme": "distances/1"}, "lacks the fields"),
+    ],
+    ids=["text", "number", "no list", "unknown field", "missing fields"],
+)
+def test_broken_fingerprints_are_refused(card, field, message):
+    with pytest.raises(ModuleFormatError, match=message):
+        ModuleCard.from_dict(changed(card, fingerprints=field))
+
+
 PROPERTIES = [
     {
         "name": name,

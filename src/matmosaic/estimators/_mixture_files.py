@@ -44,7 +44,7 @@ from matmosaic.learning.baselines import LinearBaseline
 from matmosaic.learning.featurized import FeatureExpert
 from matmosaic.learning.gate import Gate
 from matmosaic.modules import PretrainedModule
-from matmosaic.modules._card_schema import NUMBER, SHA256, TEXT, array, nullable, record
+from matmosaic.modules._card_schema import FINGERPRINTS, NUMBER, SHA256, TEXT, array, nullable, record
 from matmosaic.modules._files import CARD_FILE, EXPERTS_FILE, WEIGHTS_FILE
 from matmosaic.modules._networks import build_backbone
 from matmosaic.modules._schema import check
@@ -74,7 +74,7 @@ _SCHEMA = record(
     trained=array(TEXT),
     scale=record(mean=NUMBER, std={"type": "number", "exclusiveMinimum": 0}),
     n_train=_COUNT,
-    fingerprints=array(TEXT),
+    fingerprints=FINGERPRINTS,
     answer=TEXT,
     answer_modules=nullable(array(SHA256)),
     guard=nullable(array(TEXT)),
@@ -104,8 +104,8 @@ class MixtureCard:
     """Of the training labels."""
     n_train: int
     """Number of training rows."""
-    fingerprints: list[str]
-    """Hashed fingerprints of the training structures."""
+    fingerprints: dict[str, Any] | list[str]
+    """One-way hashes of the training structures, as on the card of a module."""
     answer: str
     """Name of what predicts."""
     answer_modules: list[str] | None

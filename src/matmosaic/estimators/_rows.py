@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from matmosaic.exceptions import InvalidParameterError, UnusableRowsWarning
 from matmosaic.graphs import GraphTable
-from matmosaic.structures import as_structures, structure_arrays, structure_hash, usable_structures
+from matmosaic.modules import ModuleCard, TrainingFingerprints
+from matmosaic.modules.fingerprints import Field
+from matmosaic.structures import as_structures, structure_arrays, usable_structures
 
 __all__ = ["OnError", "Rows", "fingerprints", "predict_rows", "read_rows"]
 
@@ -20,8 +21,6 @@ Rows: TypeAlias = "GraphTable | list[Any]"
 OnError: TypeAlias = Literal["raise", "nan"]
 
 ROWS_NAMED = 10
-# Hexadecimal digits: 48 bits tell 10^5 structures apart and keep cards small.
-FINGERPRINT_LENGTH = 12
 
 
 def read_rows(X: Any) -> Rows:
@@ -29,12 +28,24 @@ def read_rows(X: Any) -> Rows:
     return X if isinstance(X, GraphTable) else as_structures(X)
 
 
-def fingerprints(rows: Rows) -> list[str]:
-    """Return one-way hashes of training structures; a table holds no structures, and so none."""
-    if isinstance(rows, GraphTable):
-        return []
-    hashes = (structure_hash(structure_arrays(one)) for one in rows)
-    return [hashlib.sha256(f"matmosaic:{one}".encode()).hexdigest()[:FINGERPRINT_LENGTH] for one in hashes]
+def fingerprints(*parts: Rows, sources: Iterable[Any] = ()) -> Field:
+    """Return one-way hashes of all structures that training has seen, as on the card of a module.
+
+    Parameters
+    ----------
+    *parts : list of structures or GraphTable
+        What was trained on and what chose the best epoch. A table holds no structures, and so none are known.
+    sources : iterable of ModuleCard, or of cards of featurizers
+        Of the modules that training started from, which have seen structures before. Featurizers have not.
+
+    Returns
+    -------
+    dict or list of str
+        As of :meth:`TrainingFingerprints.to_field`; not complete if those of a part or a source are unknown.
+    """
+    own = [None if isinstance(rows, GraphTable) else TrainingFingerprints.of(rows) for rows in parts]
+    before = [TrainingFingerprints.on(card) for card in sources if isinstance(card, ModuleCard)]
+    return TrainingFingerprints.joined([*own, *before]).to_field()
 
 
 def predict_rows(

@@ -33,6 +33,7 @@ from matmosaic.learning import (
     make_net,
 )
 from matmosaic.learning.memory import keep_freed_memory
+from matmosaic.modules.fingerprints import Field
 
 if TYPE_CHECKING:
     from skorch import NeuralNet
@@ -51,6 +52,7 @@ class Labelled(NamedTuple):
     table: Table
     y: np.ndarray
     weight: np.ndarray | None
+    rows: Rows | None = None
 
 
 class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
@@ -112,12 +114,12 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
             model = self._model().to(device)
             # Labels are checked before the costlier graphs are built.
             rows, y, weight = self._read(X, y, sample_weight)
-            given = Labelled(self._table(rows, model), y, weight)
+            given = Labelled(self._table(rows, model), y, weight, rows)
             train, validation = self._divide(given, X_val, y_val, model, rng)
             self.scale_ = self._scale(y[train], None if weight is None else weight[train])
             self._learn(model, *self._datasets(model, given, train, validation, device))
         self.n_train_ = len(train)
-        self._fingerprints = fingerprints(rows)
+        self._fingerprints = self._seen(given, validation)
         return self
 
     def predict(self, X: Any, *, on_error: OnError = "raise") -> Any:
@@ -192,8 +194,18 @@ class GraphRegressor(RegressorMixin, BaseEstimator, ABC):
         held = self._task.hold_out(given.y, used, fraction, rng)
         if X_val is not None:
             rows, y_val, _ = self._read(X_val, y_val, None, name="y_val", constant=True)
-            return used, Labelled(self._table(rows, model), y_val, None)
+            return used, Labelled(self._table(rows, model), y_val, None, rows)
         return np.setdiff1d(used, held), held if len(held) else None
+
+    def _seen(self, given: Labelled, validation: Labelled | np.ndarray | None) -> Field:
+        """Return one-way hashes of the structures that were used here, or to train what was started from."""
+        rows: Any = given.rows
+        if given.weight is not None and isinstance(rows, list):
+            rows = [rows[row] for row in np.flatnonzero(given.weight)]
+        others: list[Any] = [validation.rows] if isinstance(validation, Labelled) else []
+        start = getattr(self, "module_card_", None)
+        sources = getattr(self, "module_cards_", []) if start is None else [start]
+        return fingerprints(rows, *others, sources=sources)
 
     def _datasets(
         self,

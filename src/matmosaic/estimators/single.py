@@ -113,8 +113,8 @@ class SingleBackboneRegressor(SavableRegressor):
         Returns
         -------
         PretrainedModule
-            With backbone, head, golden outputs, and hashed fingerprints of the structures given to
-            ``fit`` (of none if that was a GraphTable).
+            With backbone, head, golden outputs, and one-way hashes of the structures given to ``fit`` (of
+            none if that was a GraphTable) and of those that its start was trained on.
 
         Raises
         ------

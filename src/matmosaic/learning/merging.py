@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from matmosaic.backbones import Backbone
 from matmosaic.exceptions import ArchitectureMismatchError
 from matmosaic.learning.dataset import TableDataset
-from matmosaic.modules import ModuleCard, PretrainedModule
+from matmosaic.modules import ModuleCard, PretrainedModule, TrainingFingerprints
 from matmosaic.modules.licenses import most_restrictive
 
 __all__ = ["check_mergeable", "merge_modules", "reestimate_statistics"]
@@ -188,7 +188,7 @@ def _card(cards: Sequence[ModuleCard], shares: Sequence[float], names: Sequence[
         license_code=most_restrictive(card.license_code for card in cards),
         license_weights=most_restrictive(card.license_weights for card in cards),
         references=list(dict.fromkeys(one for card in cards for one in card.references)),
-        fingerprints=sorted({one for card in cards for one in card.fingerprints}),
+        fingerprints=TrainingFingerprints.joined(map(TrainingFingerprints.on, cards)).to_field(),
         sources=sources,
     )
 

@@ -2,6 +2,7 @@
 
 from matmosaic.modules.card import ModuleCard
 from matmosaic.modules.directory_store import DirectoryStore
+from matmosaic.modules.fingerprints import TrainingFingerprints
 from matmosaic.modules.module import PretrainedModule
 from matmosaic.modules.names import check_module_name
 from matmosaic.modules.references import list_modules, load_module, resolve
@@ -15,6 +16,7 @@ __all__ = [
     "ModuleSummary",
     "PretrainedModule",
     "StoreOpener",
+    "TrainingFingerprints",
     "VersionedModuleStore",
     "WritableModuleStore",
     "check_module_name",

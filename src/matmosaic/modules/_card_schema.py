@@ -50,6 +50,12 @@ _PART = NAME_PATTERN.strip("^$")
 STORE_REFERENCE = {"type": "string", "pattern": rf"^([A-Za-z][A-Za-z0-9_.-]+:{_PART}(@{_PART})?)?$(?!\n)"}
 _CRYSTAL = record(lattice=array(array(NUMBER)), species=array(TEXT), frac_coords=array(array(NUMBER)))
 
+_FINGERPRINTS = record(
+    scheme=TEXT, complete={"type": "boolean"}, structures=array(TEXT), compositions=array(TEXT)
+)
+#: A list of hashes, or an empty one, is what cards without such fingerprints have.
+FINGERPRINTS = {**array(TEXT), **_FINGERPRINTS, "type": ["array", "object"]}
+
 # A number per property where there are several.
 _PREDICTION = {"type": ["number", "array", "null"], "items": NUMBER}
 _TRANSFORM = record(
@@ -93,7 +99,7 @@ _CARD = record(
     sha256=nullable(SHA256),
     format_version={"type": "integer", "const": FORMAT_VERSION},
     golden=array(record(structure=_CRYSTAL, features=array(NUMBER), prediction=_PREDICTION)),
-    fingerprints=array(TEXT),
+    fingerprints=FINGERPRINTS,
     created_with=TEXT,
 )
 

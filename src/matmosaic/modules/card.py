@@ -114,8 +114,10 @@ class ModuleCard:
     """Version of the module format."""
     golden: list[dict[str, Any]] = field(default_factory=list)
     """Small crystals with the ``features`` and ``prediction`` that the module gave when it was made."""
-    fingerprints: list[str] = field(default_factory=list)
-    """Hashed fingerprints of the training structures, for leakage checks."""
+    fingerprints: dict[str, Any] | list[str] = field(default_factory=list)
+    """One-way hashes of the training structures, as
+    :meth:`~matmosaic.modules.TrainingFingerprints.to_field` gives them; a list, empty or of hashes that know
+    a crystal in one cell alone, on a card without."""
     created_with: str = __version__
     """Version of matmosaic that made the module."""
 

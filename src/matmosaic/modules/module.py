@@ -194,6 +194,33 @@ class PretrainedModule(Outputs, Unchanging):
         card = replace(self.card, golden=self._golden_outputs(crystals))
         return PretrainedModule._trusted(card, self.weights, self._base, self._siblings)
 
+    def with_fingerprints(self, X: Any, *, complete: bool = True) -> PretrainedModule:
+        """Return the same module with one-way hashes of training structures on its card.
+
+        Parameters
+        ----------
+        X : structures, length n_structures
+            What it was trained on; they are added to those that the card has already.
+        complete : bool, default=True
+            Whether these are all, with those of the modules that training started from.
+
+        Returns
+        -------
+        PretrainedModule
+            Of the same weights; :meth:`save` it with ``overwrite=True`` to replace the one without.
+
+        Raises
+        ------
+        InvalidStructuresError
+            If a row cannot be used.
+        """
+        from matmosaic.modules.fingerprints import TrainingFingerprints
+
+        known = TrainingFingerprints.on(self.card) or TrainingFingerprints()
+        seen = TrainingFingerprints.joined([known, TrainingFingerprints.of(X)])
+        card = replace(self.card, fingerprints=replace(seen, complete=complete).to_field())
+        return PretrainedModule._trusted(card, self.weights, self._base, self._siblings)
+
     def verify(self) -> float:
         """Recompute the checksum and the golden outputs.
 

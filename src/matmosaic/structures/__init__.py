@@ -2,6 +2,7 @@
 
 from matmosaic.structures.arrays import StructureArrays, structure_arrays, structure_hash
 from matmosaic.structures.fingerprints import (
+    FINGERPRINT_SCHEME,
     composition_fingerprint,
     probable_fingerprints,
     structure_fingerprint,
@@ -11,6 +12,7 @@ from matmosaic.structures.matching import Matcher, group_structures, reduced_com
 from matmosaic.structures.overlaps import Overlap, overlap
 
 __all__ = [
+    "FINGERPRINT_SCHEME",
     "Matcher",
     "Overlap",
     "StructureArrays",

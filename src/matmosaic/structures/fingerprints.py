@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Molecule, Structure
 
 #: Name of what is hashed here; fingerprints of another scheme cannot be compared with these.
-SCHEME = "distances/1"
+FINGERPRINT_SCHEME = "distances/1"
 #: Hexadecimal digits: by chance one of 10^5 stored hashes is met by one of 10^8 other crystals.
 LENGTH = 12
 
@@ -124,7 +124,7 @@ def _arrays(structure: Structure | Molecule | StructureArrays) -> StructureArray
 
 
 def _hash(composition: Composition, bins: Iterable[int]) -> str:
-    text = f"{SCHEME} {composition} {','.join(map(str, bins))}"
+    text = f"{FINGERPRINT_SCHEME} {composition} {','.join(map(str, bins))}"
     return blake2b(text.encode(), digest_size=LENGTH // 2).hexdigest()
 
 
