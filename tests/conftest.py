@@ -3,7 +3,10 @@
 The crystals are made once a session: copy one before you change it.
 """
 
+import configparser
 import random
+import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +42,29 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip("needs the reference data folder ../shared/data")
     return folder
+
+
+@pytest.fixture
+def install_source(monkeypatch):
+    """Return a function that has the package of a folder found by name, as `pip install -e` does."""
+    known = set(sys.modules)
+
+    def install(folder):
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        info = folder / "src" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+        info.mkdir()
+        lines = [f"Name: {project['name']}", f"Version: {project['version']}", ""]
+        (info / "METADATA").write_text("\n".join(lines), encoding="utf-8")
+        points = configparser.ConfigParser()
+        points.read_dict(project["entry-points"])
+        with (info / "entry_points.txt").open("w", encoding="utf-8") as file:
+            points.write(file)
+        monkeypatch.syspath_prepend(str(folder / "src"))
+
+    yield install
+    for name in set(sys.modules) - known:
+        if name.startswith("matmosaic_"):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

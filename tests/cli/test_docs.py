@@ -32,10 +32,9 @@ def sections():
 def leaves(parser, name=()):
     """Return the parsers of all commands by name, such as ``"modules list"``."""
     children = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
-    if not children:
-        return {" ".join(name): parser}
-    found = [leaves(child, (*name, key)) for key, child in children[0].items()]
-    return {key: leaf for one in found for key, leaf in one.items()}
+    own = {" ".join(name): parser} if parser.get_default("run") or not children else {}
+    found = [leaves(child, (*name, key)) for key, child in (children[0] if children else {}).items()]
+    return own | {key: leaf for one in found for key, leaf in one.items()}
 
 
 PARSERS = leaves(build_parser())
