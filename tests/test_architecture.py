@@ -36,6 +36,7 @@ MAY_IMPORT_ALL = {
     "cli",
     "testing",
     "_testing_store",
+    "_testing_featurizer",
     "_testing_backbone",
     "_testing_crystals",
     "_testing_stacking",
