@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from matmosaic.learning.aggregation import AGGREGATIONS, AddFeatures, ConcatFeatures, EnsembleHeads
+from matmosaic.learning.aggregation import (
+    AGGREGATIONS,
+    AddFeatures,
+    ConcatFeatures,
+    EnsembleHeads,
+    Projection,
+)
 
 WIDTHS = [3, 3, 3]
 ACTIVE = [0, 2]
@@ -38,12 +44,51 @@ def test_add_mixes_before_its_one_head(features):
     assert_equal(add(features, WEIGHTS, ACTIVE), head(add.head, mixed))
 
 
-def test_add_projects_each_expert_by_its_own_map(rng):
-    add = AddFeatures([3, 9, 2], (4,), width=5)
-    given = [torch.tensor(rng.normal(size=(5, width)), dtype=torch.float32) for width in (3, 2)]
-    maps = add.projections[0], add.projections[2]
-    mixed = 0.25 * dense(maps[0], given[0].numpy()) + 0.75 * dense(maps[1], given[1].numpy())
-    assert_equal(add(given, WEIGHTS, ACTIVE), head(add.head, mixed))
+def test_only_what_has_a_width_to_go_to_is_mapped(rng):
+    add = AddFeatures([3, 9, 5], (4,), [5, 5, None])
+    given = [torch.tensor(rng.normal(size=(6, width)), dtype=torch.float32) for width in (3, 9, 5)]
+    first, second, third = add.projections
+    expected = [dense(first, given[0].numpy()), dense(second, given[1].numpy()), given[2].numpy()]
+    assert_equal(
+        add.mixed(given, torch.tensor([0.5, 0.25, 0.25]), [0, 1, 2]),
+        np.dot([0.5, 0.25, 0.25], np.stack(expected).reshape(3, -1)).reshape(6, 5),
+    )
+    assert not list(third.parameters())
+    chosen = [given[0], given[2]]
+    assert_equal(add.mixed(chosen, WEIGHTS, [0, 2]), 0.25 * expected[0] + 0.75 * expected[2])
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS.values(), ids=AGGREGATIONS)
+def test_every_aggregation_maps(aggregation, rng):
+    part = aggregation([3, 9], (4,), [None, 3])
+    given = [torch.tensor(rng.normal(size=(6, width)), dtype=torch.float32) for width in (3, 9)]
+    part.fit_scales(given, torch.ones(6))
+    assert [one.shape for one in part.prepared(given, [0, 1])] == [(6, 3), (6, 3)]
+    assert part(given, torch.tensor([0.5, 0.5]), [0, 1]).shape == (6, 1)
+
+
+def test_maps_begin_with_principal_components_of_unit_spread(rng):
+    """Of the weighted rows, the largest first; by the covariance, written out."""
+    values, weight = rng.normal(size=(50, 6)) @ rng.normal(size=(6, 6)) + 3, rng.uniform(size=50)
+    projection = Projection(6, 3)
+    projection.fit(torch.tensor(values, dtype=torch.float32), torch.tensor(weight, dtype=torch.float32))
+    got = projection(torch.tensor(values, dtype=torch.float32)).detach().numpy()
+    share = weight / weight.sum()
+    centred = values - share @ values
+    size, direction = np.linalg.eigh((share[:, None] * centred).T @ centred)
+    expected = centred @ direction[:, :-4:-1] / np.sqrt(size[:-4:-1])
+    assert_equal(torch.tensor(np.abs(got)), np.abs(expected))
+
+
+def test_map_to_more_than_there_are_components_is_zero_there(rng):
+    values = torch.tensor(rng.normal(size=(4, 9)), dtype=torch.float32)
+    projection = Projection(9, 5)
+    projection.fit(values, torch.ones(4))
+    got = projection(values)
+    assert_equal(got[:, 3:], np.zeros((4, 2)))
+    assert_equal(got[:, :3].std(dim=0, unbiased=False), np.ones(3))
+    projection.fit(torch.zeros(4, 9), torch.ones(4))
+    assert_equal(projection(values), np.zeros((4, 5)))
 
 
 def test_concat_puts_zeros_where_no_expert_is_active(features):
@@ -74,7 +119,7 @@ def test_scales_are_those_of_the_weighted_rows(rng):
     concat = ConcatFeatures([3], ())
     concat.fit_scales([torch.tensor(values)], torch.tensor(weight))
     mean, std = moments(values, weight)
-    assert_equal(concat.scaled([torch.tensor(values)], [0])[0], (values - mean) / std)
+    assert_equal(concat.prepared([torch.tensor(values)], [0])[0], (values - mean) / std)
 
 
 def test_add_sees_an_even_sum_of_unit_spread(rng):
@@ -92,7 +137,7 @@ def test_add_sees_an_even_sum_of_unit_spread(rng):
 @pytest.mark.parametrize("aggregation", AGGREGATIONS.values(), ids=AGGREGATIONS)
 def test_scales_are_off_until_fitted_and_never_trained(aggregation, features):
     part = aggregation(WIDTHS, (4,))
-    assert all(torch.equal(*pair) for pair in zip(part.scaled(features, ACTIVE), features, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(part.prepared(features, ACTIVE), features, strict=True))
     assert not [name for name, _ in part.named_parameters() if "scale" in name]
     assert any("scale" in name for name in part.state_dict())  # but they are saved
 

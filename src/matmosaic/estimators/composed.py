@@ -28,6 +28,7 @@ from matmosaic.estimators._experts import expert_names, resolve_experts, table_o
 from matmosaic.estimators._featurizers import Source, card_from_dict
 from matmosaic.estimators._guard import MIXTURE
 from matmosaic.estimators._mixture_files import SavedMixture, mixture_files
+from matmosaic.estimators._shared import documented
 from matmosaic.estimators._weighting import Proxies, warn_of_no_use
 from matmosaic.estimators.persistence import SavableRegressor, SavedFiles
 from matmosaic.estimators.single import SingleBackboneRegressor
@@ -41,6 +42,7 @@ from matmosaic.modules import ModuleCard, PretrainedModule
 LEARNT = ("weights_", "proxy_errors_", "proxy_error_", "mean_error_")
 
 
+@documented
 class ComposedRegressor(SingleBackboneRegressor):
     r"""Weigh the modules of a hub for a task, average their parameters, and fine-tune the mean.
 
@@ -57,9 +59,9 @@ class ComposedRegressor(SingleBackboneRegressor):
 
     Parameters
     ----------
-    modules : str, path-like, PretrainedModule, or sequence of these, default="bundled:emt-*"
+    modules : str, path-like, PretrainedModule, Featurizer, or sequence of these, default="bundled:emt-*"
         The hub: references, globs such as ``"bundled:emt-*"``, directories of modules, modules, or a list of
-        any of these.
+        any of these; with ``combine="features"`` featurizers, too, such as ``"featurizer:matminer-fast"``.
     weighting : {"optimised", "selected-average", "all-average", "random"}, default="optimised"
         Other weights, to see what the optimised ones are worth. ``"selected-average"``: equal ones for
         the modules that they select; ``"random"``: equal ones for as many modules, drawn at random;
@@ -67,7 +69,7 @@ class ComposedRegressor(SingleBackboneRegressor):
     combine : {"parameters", "features"}, default="parameters"
         What is averaged. ``"parameters"`` gives one network, and needs modules of one architecture that were
         started from the same ``base``. ``"features"`` mixes what any networks give, as
-        :class:`MoERegressor` does but with fixed weights: their sum, or all side by side where they have
+        :class:`MoERegressor` does but with fixed weights: their sum, or all side by side where modules have
         different widths; each selected module is run.
     max_modules : int or None, default=None
         The most modules with a weight; None for any number. The lightest are dropped one after the other,
@@ -100,24 +102,7 @@ class ComposedRegressor(SingleBackboneRegressor):
         Of the head.
     backbone_learning_rate : float or None, default=None
         Of the backbone; None means 0.005.
-    validation_fraction : float, default=0.15
-        Share of the rows that are held out to choose the best epoch; 0 keeps the last epoch.
-    weighted_sampling : bool, default=False
-        Draw training rows so that 30 bins of the labels have equal chances, for skewed labels.
-    compress : bool, default=True
-        Compute equal atoms and bonds of a crystal once; same result, less time.
-    random_state : int, RandomState or None, default=None
-        An int makes a fit on the CPU reproducible bit for bit.
-    device : str, default="auto"
-        ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` or ``"mps"``.
-    n_jobs : int or None, default=None
-        Processes that build graphs.
-    memory : None, str, path-like or joblib.Memory, default=None
-        Folder where graphs are kept for other processes and later runs.
-    callbacks : list of skorch callbacks, optional
-        For example a progress bar, ``skorch.callbacks.EpochScoring`` or a logger.
-    verbose : int, default=0
-        0 prints nothing, 1 a line per epoch.
+    ... and how it is trained
 
     Attributes
     ----------
@@ -125,7 +110,7 @@ class ComposedRegressor(SingleBackboneRegressor):
         Weight of each module; they sum to 1.
     module_names_ : list of str, length n_modules
         Names of the modules.
-    module_cards_ : list of ModuleCard, length n_modules
+    module_cards_ : list of ModuleCard and FeaturizerCard, length n_modules
         Their cards.
     proxy_errors_ : ndarray of shape (n_modules,)
         Root mean squared error of the neighbours' predictions of each module on the training rows, each left
@@ -145,6 +130,8 @@ class ComposedRegressor(SingleBackboneRegressor):
     ------
     ArchitectureMismatchError
         In ``fit``, if parameters cannot be averaged; the message names what differs, in which modules.
+    InvalidParameterError
+        In ``fit``, if there are featurizers, which have none to average.
 
     Warns
     -----

@@ -12,22 +12,25 @@ from sklearn.utils.validation import check_is_fitted
 from matmosaic.backbones.freezing import Unfrozen
 from matmosaic.estimators._experts import table_of_modules
 from matmosaic.estimators._mixing import MixtureRegressor
+from matmosaic.estimators._shared import documented
 
 
+@documented
 class MoERegressor(MixtureRegressor):
-    r"""Mix the features of several pre-trained modules, weighted by a learned gate.
+    r"""Mix the features of several pre-trained modules and featurizers, weighted by a learned gate.
 
     The features of structure *x* are :math:`\sum_i G_i E_i(x)` over the modules' backbones
     :math:`E_i`, with :math:`G = \mathrm{softmax}(\mathrm{KeepTopK}(\theta, k))`; a new head predicts
     the property from them. The loss is the mean error plus
     :math:`\lambda (G \cdot G - 1)^2`. What is frozen is evaluated once per structure and kept; an epoch
-    costs what the *k* active experts cost.
+    costs what the *k* active experts cost. Features of a featurizer are standardised on the training rows,
+    the mean put where one is undefined, and mapped to the width of the modules by a learned linear map.
 
     Parameters
     ----------
-    modules : str, path-like, PretrainedModule, or sequence of these
-        What to mix: references such as ``"bundled:emt-eform"``, globs such as ``"bundled:*"``,
-        directories of modules, modules, or a list of any of these.
+    modules : str, path-like, PretrainedModule, Featurizer, or sequence of these
+        What to mix: references such as ``"bundled:emt-eform"`` or ``"featurizer:matminer-fast"``, globs
+        such as ``"bundled:*"``, directories of modules, modules, featurizers, or a list of any of these.
     n_active : int or None, default=None
         Number *k* of experts that are mixed; None for all.
     aggregation : {"add", "concat", "ensemble"}, default="add"
@@ -42,8 +45,9 @@ class MoERegressor(MixtureRegressor):
     gate_penalty : float, default=0.01
         Factor :math:`\lambda` of the penalty that favours few experts.
     width : int or None, default=None
-        Only for ``"add"``: map each expert's features to this width first, by a learned linear map, so
-        that modules of different widths can be mixed. None for no map.
+        What features are mapped to first, by a learned linear map that begins with their principal
+        components: those of featurizers, and with ``"add"`` those of all modules. None stands for the
+        width of most modules (64 if there are none), and then modules of this width are not mapped.
     standardize : bool, default=True
         Let the heads see features of zero mean and unit spread on the training rows. False is the
         published model.
@@ -75,33 +79,16 @@ class MoERegressor(MixtureRegressor):
         Of gate and head.
     backbone_learning_rate : float or None, default=None
         Of the experts; None means 0.005.
-    validation_fraction : float, default=0.15
-        Share of the rows that are held out to choose the best epoch; 0 keeps the last epoch.
-    weighted_sampling : bool, default=False
-        Draw training rows so that 30 bins of the labels have equal chances, for skewed labels.
-    compress : bool, default=True
-        Compute equal atoms and bonds of a crystal once; same result, less time.
-    random_state : int, RandomState or None, default=None
-        An int makes a fit on the CPU reproducible bit for bit, for one number of threads.
-    device : str, default="auto"
-        ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` or ``"mps"``.
-    n_jobs : int or None, default=None
-        Processes that build graphs.
-    memory : None, str, path-like or joblib.Memory, default=None
-        Folder where graphs are kept for other processes and later runs.
-    callbacks : list of skorch callbacks, optional
-        For example a progress bar, ``skorch.callbacks.EpochScoring`` or a logger.
-    verbose : int, default=0
-        0 prints nothing, 1 a line per epoch.
+    ... and how it is trained
 
     Attributes
     ----------
     gate_scores_ : ndarray of shape (n_modules,)
         Weight of each module; they sum to 1, and are 0 for modules that are not active.
     module_names_ : list of str, length n_modules
-        Names of the modules.
-    module_cards_ : list of ModuleCard, length n_modules
-        Their cards.
+        Names of the modules; of featurizers those of their references, or of their classes.
+    module_cards_ : list of ModuleCard and FeaturizerCard, length n_modules
+        Their cards. That of a featurizer holds its ``name`` and ``identity``.
     guard_ : pandas.DataFrame or None
         ``valid_mae`` (unit of y) of the mixture and of each simple answer, best first. A network's is
         that of its best epoch, which was chosen on these rows: a little too small, unlike the others.
@@ -204,7 +191,8 @@ class MoERegressor(MixtureRegressor):
         -------
         DataFrame
             A row per module, the heaviest first, indexed by name: ``gate_score`` (they sum to 1),
-            ``active``, and ``target``, ``unit``, ``dataset`` and ``license_weights`` of its card.
+            ``active``, and ``target``, ``unit``, ``dataset`` and ``license_weights`` of its card, None for
+            a featurizer.
         """
         check_is_fitted(self, "net_")
         scores = self.gate_scores_

@@ -6,15 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from matmosaic.backbones import MLP
-from matmosaic.backbones.layers import FeatureScale
+from matmosaic.backbones.layers import SMALLEST_SPREAD, FeatureScale
 
 
 class Projection(nn.Linear):
-    """A learned linear map of many features to few that begins with their principal components.
+    """A learned linear map of many features to few that can begin with their principal components.
+
+    There may be more features than rows: a map that begins with what varies most needs to learn less.
 
     Parameters
     ----------
@@ -22,32 +25,23 @@ class Projection(nn.Linear):
         Number of features before and after.
     """
 
-    INIT = "white"
-    DROPOUT = 0.0
-
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out)
 
     @torch.no_grad()
     def fit(self, features: Tensor, row_weight: Tensor) -> None:
-        if self.INIT == "random":
+        """Begin with principal components, of unit spread, of features (n_rows, n_in) of weighted rows."""
+        share = (row_weight / row_weight.sum()).cpu().numpy().astype(float)
+        values = features.cpu().numpy().astype(float)
+        if not np.isfinite(values).all():  # Training will tell.
             return
-        share = (row_weight / row_weight.sum()).double()
-        values = features.double()
         mean = share @ values
-        _, spread, directions = torch.linalg.svd(
-            (values - mean) * share.sqrt().unsqueeze(1), full_matrices=False
-        )
-        n = min(self.out_features, int((spread > 1e-6 * spread[0]).sum()))
-        scale = spread[:n] if self.INIT == "white" else spread[:n].square().mean().sqrt().expand(n)
-        weight = torch.zeros(self.out_features, self.in_features, dtype=torch.float64, device=values.device)
-        weight[:n] = directions[:n] / scale.unsqueeze(1)
-        self.weight.copy_(weight)
-        self.bias.copy_(-(weight @ mean))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features (n_structures, n_in) to (n_structures, n_out)."""
-        return super().forward(nn.functional.dropout(features, self.DROPOUT, self.training))
+        _, spread, directions = np.linalg.svd((values - mean) * np.sqrt(share)[:, None], full_matrices=False)
+        n_components = min(self.out_features, int((spread > SMALLEST_SPREAD * spread[0]).sum()))
+        weight = np.zeros((self.out_features, self.in_features))
+        weight[:n_components] = directions[:n_components] / spread[:n_components, None]
+        self.weight.copy_(torch.as_tensor(weight))
+        self.bias.copy_(torch.as_tensor(-weight @ mean))
 
 
 class Aggregation(nn.Module, ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from matmosaic.learning.featurized import FeatureExpert, without_graphs
 from matmosaic.learning.gate import Gate
 from matmosaic.learning.parallel import differentiable_side_by_side
 from matmosaic.structures import as_structures
+
+# Of Adam: maps of hundreds of features are learnt from hundreds of rows.
+PROJECTION_DECAY = 1e-3
 
 
 class MixtureModel(nn.Module):
@@ -43,6 +46,9 @@ class MixtureModel(nn.Module):
     """
 
     pretrained = "experts.*"
+    options_by_name: ClassVar[list[tuple[str, dict[str, Any]]]] = [
+        ("aggregation.projections.*", {"weight_decay": PROJECTION_DECAY})
+    ]
 
     def __init__(
         self,

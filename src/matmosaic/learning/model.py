@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ class RegressionModel(nn.Module):
     """
 
     pretrained = "backbone.*"
+    options_by_name: ClassVar[list[tuple[str, dict[str, Any]]]] = []
 
     def __init__(self, backbone: Backbone, head: MLP | PropertyHeads) -> None:
         super().__init__()

@@ -197,7 +197,7 @@ def make_net(
         criterion__error=loss,
         criterion__reduction=reduction,
         optimizer=torch.optim.Adam,
-        optimizer__param_groups=[(model.pretrained, {"lr": backbone_learning_rate})],
+        optimizer__param_groups=[(model.pretrained, {"lr": backbone_learning_rate}), *model.options_by_name],
         # One kernel for all parameters: they are small and many. Not written for every device.
         optimizer__fused=torch.device(device).type in ("cpu", "cuda"),
         lr=learning_rate,
