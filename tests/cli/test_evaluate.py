@@ -54,6 +54,7 @@ def test_json_of_each_fold(evaluate):
     }
     for row in document["rows"]:
         assert row["module"] is None
+        assert [fold["n_train"] for fold in row["folds"]] == [16, 16, 16]
         for name in ("mae", "rmse", "r2"):
             values = [fold[name] for fold in row["folds"]]
             assert len(values) == 3

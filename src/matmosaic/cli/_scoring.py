@@ -37,6 +37,8 @@ class Score(NamedTuple):
     """Root mean squared error, in the unit of the labels."""
     r2: float
     """Coefficient of determination; NaN if the labels of the test rows are all equal."""
+    n_train: int
+    """Number of training rows, those included that chose the epoch if the split names none for it."""
     fit_seconds: float
     """Time that fitting took."""
     gate_scores: dict[str, float] | None
@@ -139,6 +141,7 @@ def _score(
     errors = _errors(y[split.test], estimator.predict(rows(split.test)))
     return Score(
         **errors,
+        n_train=len(split.train),
         fit_seconds=seconds,
         gate_scores=gate_scores(estimator),
         answer=getattr(estimator, "answer_", None),

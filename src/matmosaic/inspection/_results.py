@@ -144,7 +144,7 @@ def finite(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         numbers = table.select_dtypes("number").columns
         raise UnknownNameError(suggest(metric, map(str, numbers), what="column of errors"))
     values = pd.to_numeric(table[metric], errors="coerce")
-    kept = table[np.isfinite(values)].assign(**{metric: values})
+    kept = table.assign(**{metric: values})[np.isfinite(values)]
     if kept.empty:
         raise DataFileError(f"Results hold no finite {metric!r} in any of their {len(table)} rows.")
     if len(kept) < len(table):
@@ -202,7 +202,7 @@ def once(table: pd.DataFrame, *key: str) -> None:
     first = table[twice].iloc[0]
     same = table[(table[list(key)] == first[list(key)]).all(axis=1)]
     differ = [name for name in same if name not in ERRORS and same[name].astype(str).nunique() > 1]
-    run = ", ".join(f"{name} {first[name]!r}" for name in key)
+    run = ", ".join(f"{name} {first[name]}" for name in key)
     raise InvalidParameterError(
         f"'results' must hold each run once. {run} comes {len(same)} times"
         + (f", with different {', '.join(map(repr, differ))}" if differ else "")
