@@ -37,6 +37,7 @@ MAY_IMPORT_ALL = {
     "testing",
     "_testing_store",
     "_testing_featurizer",
+    "_testing_attributes",
     "_testing_backbone",
     "_testing_crystals",
     "_testing_stacking",

@@ -104,6 +104,20 @@ class AltersModules(ToyStore):
         return PretrainedModule(replace(module.card, unit="J"), module.weights)
 
 
+class ReturnsTuple(ToyStore):
+    def names(self):
+        return tuple(sorted(self.contents))
+
+
+class OtherCards(ToyStore):
+    def card(self, name):
+        return replace(super().card(name), unit="J")
+
+
+class FromTheFuture(ToyStore):
+    contract = 99
+
+
 def corrupt(store):
     def corrupt(name):
         contents = store.contents[name][1]
@@ -126,7 +140,10 @@ def test_good_store_passes(module):
         (OverwritesSilently, "taken name without overwrite=True must raise StoreError. Nothing was raised"),
         (LeaksKeyError, "must raise UnknownNameError. Got KeyError; wrap it"),
         (SuggestsNothing, "must suggest 'tiny'"),
-        (AltersModules, "another module than was saved"),
+        (AltersModules, "another module than was saved; make it of the bytes"),
+        (ReturnsTuple, "must return a list of str. Got tuple"),
+        (OtherCards, "is not the card of the module; keep the bytes of card.json"),
+        (FromTheFuture, "'contract' must be a class attribute, .*, here 1 to 1. Got 99"),
     ],
     ids=lambda case: case.__name__ if isinstance(case, type) else None,
 )
@@ -137,7 +154,7 @@ def test_broken_store_is_told_what_to_do(module, kind, message):
 
 def test_unnoticed_corruption_is_found(module):
     store = ToyStore()
-    with pytest.raises(AssertionError, match="altered weights must raise CorruptModuleError"):
+    with pytest.raises(AssertionError, match="altered weights, by .*, must raise CorruptModuleError"):
         check_store(store, module, corrupt=lambda name: None)
 
 

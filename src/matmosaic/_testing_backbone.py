@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from matmosaic._testing_attributes import build, check_attributes, check_groups
 from matmosaic._testing_crystals import common_crystals, displaced
 from matmosaic._testing_stacking import check_stacking
 from matmosaic.backbones import (
@@ -26,7 +27,7 @@ from matmosaic.backbones import (
     unfreeze,
 )
 from matmosaic.backbones.trunk import FEATURES
-from matmosaic.graphs import GraphSettings, GraphTable
+from matmosaic.graphs import GraphTable
 from matmosaic.structures import as_structures
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ SINGLE_TOLERANCE = 1e-2
 INPUTS = ("z", "atom_weight", "edge_index", "distance", "bond_weight", "batch")
 ANGLE_INPUTS = ("angle_index", "cosine", "angle_weight")
 _KEPT = ", ".join(FEATURES)
-RESERVED_GROUPS = {"all", "head"}
 
 
 def check_backbone(
@@ -75,9 +75,9 @@ def check_backbone(
     """
     with _default_dtype(torch.float64), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = backbone(**options)
-        _check_attributes(network)
-        _check_groups(network)
+        network = build(backbone, options)
+        check_attributes(network)
+        check_groups(network)
         crystals = _crystals(network, structures)
         table = make_table(network, crystals)
         _move_statistics(network, table)
@@ -120,42 +120,6 @@ def _crystals(backbone: Backbone, structures: Any) -> list[Structure]:
 
 
 # --- what it is ----------------------------------------------------------------------------------------
-
-
-def _check_attributes(backbone: Any) -> None:
-    assert isinstance(backbone, Backbone), f"It must be a matmosaic.backbones.Backbone. Got {type(backbone)}."
-    stages = getattr(backbone, "stages", None)
-    assert isinstance(stages, nn.ModuleDict), (
-        f"'stages' must be a torch.nn.ModuleDict, set in the constructor. Got {type(stages).__name__}."
-    )
-    assert len(stages), "'stages' is empty; a backbone is a chain of at least one stage."
-    settings = getattr(backbone, "graph_settings", None)
-    assert isinstance(settings, GraphSettings), f"'graph_settings' must be GraphSettings. Got {settings!r}."
-    assert backbone.supports_weights or settings.ties == "reference", (
-        "Without supports_weights the shares of fractional ties are lost; set ties='reference' in "
-        "graph_settings."
-    )
-    cuts, whole = set(backbone.cuts()), len(stages)
-    assert whole in cuts and cuts <= set(range(whole + 1)), (
-        f"cuts() must be numbers of leading stages from 0 to {whole}, with {whole}, which keeps 'u' alone. "
-        f"Got {sorted(cuts)}."
-    )
-    width = getattr(backbone, "n_features", None)
-    assert isinstance(width, int) and width > 0, f"'n_features' must be an int > 0. Got {width!r}."
-    assert any(True for _ in backbone.parameters()), "It has no parameters; write a Featurizer instead."
-
-
-def _check_groups(backbone: Backbone) -> None:
-    groups, names = backbone.layer_groups(), [name for name, _ in backbone.named_parameters()]
-    taken = sorted(RESERVED_GROUPS & set(groups))
-    assert not taken, f"layer_groups() must not define {taken}, which always exist; rename them."
-    assert "last" in groups, "layer_groups() must define 'last', the layers that users train first."
-    for group, patterns in groups.items():
-        for pattern in patterns:
-            assert any(fnmatchcase(name, pattern) for name in names), (
-                f"layer_groups()[{group!r}] has the pattern {pattern!r}, which matches no parameter; "
-                f"names look like {names[0]!r}."
-            )
 
 
 def _check_options(backbone: Backbone, table: GraphTable) -> None:
@@ -350,7 +314,8 @@ def _check_freezing(backbone: Backbone, table: GraphTable) -> None:
         cached, depth = trunk_table(network, table), trunk_depth(network)
         with torch.no_grad():
             found = network.eval()(cached.select(range(len(table))), start=depth).u
-        _assert_close(found, expected, f"The cached trunk for unfrozen={group!r} gives other features.")
+        message = f"The cached trunk for unfrozen={group!r} gives other features than the whole network; "
+        _assert_close(found, expected, f"{message}let stages depend on the graph and their parameters alone.")
     unfreeze(network, "head")
     network.train()
     network(table.select(range(len(table))))

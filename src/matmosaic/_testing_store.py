@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
+from matmosaic._testing_attributes import check_contract
 from matmosaic.exceptions import (
     CorruptModuleError,
     InvalidParameterError,
@@ -17,6 +18,7 @@ from matmosaic.exceptions import (
 )
 from matmosaic.modules import ModuleCard, ModuleStore, PretrainedModule, WritableModuleStore
 
+_ALTERED = "load() of altered weights, by making modules with PretrainedModule.from_files,"
 _BAD_NAMES = ["../outside", "/absolute", "a/b", "a\\b", ".hidden", "", "con"]
 
 
@@ -52,12 +54,13 @@ def check_store(
         _check_overwriting(store, module)
     if corrupt is not None:
         corrupt(module.card.name)
-        _expect(CorruptModuleError, lambda: store.load(module.card.name), "load() of altered weights")
+        _expect(CorruptModuleError, lambda: store.load(module.card.name), _ALTERED)
 
 
 def _check_kind(store: Any) -> None:
     missing = [name for name in ("names", "card", "load") if not callable(getattr(store, name, None))]
     assert not missing, f"{store!r} lacks the methods {missing}; see matmosaic.modules.ModuleStore."
+    check_contract(store, "stores")
 
 
 def _check_saving(store: WritableModuleStore, module: PretrainedModule) -> None:
@@ -69,14 +72,20 @@ def _check_saving(store: WritableModuleStore, module: PretrainedModule) -> None:
 def _check_reading(store: ModuleStore, module: PretrainedModule) -> None:
     name = module.card.name
     names = store.names()
+    assert isinstance(names, list), f"names() must return a list of str. Got {type(names).__name__}."
     assert names == sorted(set(names)), f"names() must be sorted and without repeats. Got {names}."
     assert name in names, f"names() must list {name!r}, the module to check with. Got {names}."
     names.clear()
     assert store.names(), "names() hands out its own list; return a copy."
-    assert _card_alone(store, name) == module.card, f"card({name!r}) is not the card of the module."
+    assert _card_alone(store, name) == module.card, (
+        f"card({name!r}) is not the card of the module; keep the bytes of card.json and return "
+        "ModuleCard.from_json of them."
+    )
     loaded = store.load(name)
     assert isinstance(loaded, PretrainedModule), f"load() must return a PretrainedModule. Got {type(loaded)}."
-    assert loaded == module, f"load({name!r}) returns another module than was saved."
+    assert loaded == module, (
+        f"load({name!r}) returns another module than was saved; make it of the bytes that to_files() gave."
+    )
     assert loaded.to_files() == module.to_files(), f"load({name!r}) returns other weights; keep all bytes."
     loaded.verify()
 

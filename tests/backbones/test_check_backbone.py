@@ -339,12 +339,42 @@ class DoubleOnly(Toy):
             return replace(graph, u=global_mean_pool(graph.x.double(), graph.batch))
 
 
+class FromTheFuture(Toy):
+    contract = 99
+
+
+class ForgetsSuper(Toy):
+    def __init__(self):
+        self.stages = nn.ModuleDict({"pool": Pool()})
+
+
+class NoOptions(Backbone):
+    pass
+
+
+class LooksAtFreezing(Toy):
+    """A stage computes something else where it is frozen."""
+
+    class first(Embed):  # noqa: N801
+        def forward(self, graph):
+            graph = super().forward(graph)
+            frozen = not self.atoms.weight.requires_grad
+            return replace(graph, x=graph.x * 2) if frozen else graph
+
+
 BROKEN = [
     (NoStages, "'stages' is empty"),
     (ListOfStages, "'stages' must be a torch.nn.ModuleDict, set in the constructor. Got ModuleList"),
-    (NoSettings, "'graph_settings' must be GraphSettings. Got None"),
+    (NoSettings, "'graph_settings' must be GraphSettings, set in the constructor: .* Got None"),
     (FractionalTies, "set ties='reference' in graph_settings"),
-    (NoWidth, "'n_features' must be an int > 0. Got None"),
+    (NoWidth, "'n_features' must be an int > 0, the width of 'u', set in the constructor. Got None"),
+    (FromTheFuture, "'contract' must be a class attribute, .*, here 1 to 1. Got 99"),
+    (ForgetsSuper, r"The constructor fails with {}: .* It must call super\(\).__init__\(\) first"),
+    (NoOptions, r"The constructor fails with {}: .*abstract.* and options\(\) must be written"),
+    (
+        LooksAtFreezing,
+        "The cached trunk for unfrozen='head' gives other features .*; let stages depend on the",
+    ),
     (OtherWidth, r"'u' must have shape \(4, 5\), by n_features. Got \(4, 4\)"),
     (NoWholeTrunk, r"cuts\(\) must be numbers of leading stages from 0 to 3, with 3.* Got \[0, 1\]"),
     (CutBehindTheEnd, r"cuts\(\) must be .* Got \[0, 3, 4\]"),
@@ -401,5 +431,7 @@ def test_one_crystal_is_not_enough():
 
 
 def test_something_else():
-    with pytest.raises(AssertionError, match="must be a matmosaic.backbones.Backbone"):
+    with pytest.raises(
+        AssertionError, match="must be a subclass of matmosaic.backbones.Backbone. Got Identity"
+    ):
         check_backbone(nn.Identity)
