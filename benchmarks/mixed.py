@@ -10,7 +10,7 @@ force field and descriptors of matminer (``pip install matmosaic-chgnet matmosai
 
 Mixtures: ``cgcnn`` (the 18), ``cgcnn+chgnet``, ``cgcnn+matminer``, ``all`` (20 experts), ``others`` (CHGNet
 and matminer alone). ``--unfrozen head`` trains nothing of the networks, so that an epoch costs next to
-nothing; the default trains the last layer of each, as the paper does, and that of CHGNet costs most of the time.
+nothing; the default trains the last layer of each, as the paper does, and that of CHGNet costs most of it.
 
 Each row compares with ``cgcnn`` on the same split: how many splits are better, and the mean difference with
 the standard error of the mean. Results are kept in ``--results``; a run that was stopped continues where it

@@ -126,7 +126,7 @@ def reference_to_save(featurizer: Featurizer) -> str:
     if reference is None:
         raise InvalidParameterError(
             f"{featurizer!r} cannot be saved: no installed plugin yields this featurizer, so nobody could "
-            "load it. Register a function that returns it in the entry-point group 'matmosaic.featurizers' of "
-            "a package of yours, or pickle the estimator for yourself."
+            "load it. Register a function that returns it, in the entry-point group 'matmosaic.featurizers' "
+            "of a package of yours, or pickle the estimator for yourself."
         )
     return reference
