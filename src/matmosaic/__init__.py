@@ -11,14 +11,22 @@ from matmosaic._version import __version__
 
 if TYPE_CHECKING:
     from matmosaic.datasets import read_structures
-    from matmosaic.estimators import ComposedRegressor, MoERegressor, MPTRegressor, TransferRegressor
+    from matmosaic.estimators import (
+        ComposedRegressor,
+        MoERegressor,
+        MPTRegressor,
+        ProbeRegressor,
+        TransferRegressor,
+    )
     from matmosaic.featurizers import Featurizer, ModuleFeaturizer, load_featurizer
     from matmosaic.graphs import GraphSettings, GraphTable
+    from matmosaic.learning import DerivedFeature
     from matmosaic.modules import ModuleCard, PretrainedModule, list_modules, load_module
     from matmosaic.structures import as_structures, structure_hash, to_object_array
 
 __all__ = [
     "ComposedRegressor",
+    "DerivedFeature",
     "Featurizer",
     "GraphSettings",
     "GraphTable",
@@ -27,6 +35,7 @@ __all__ = [
     "ModuleCard",
     "ModuleFeaturizer",
     "PretrainedModule",
+    "ProbeRegressor",
     "TransferRegressor",
     "__version__",
     "as_structures",
@@ -40,6 +49,7 @@ __all__ = [
 
 _HOMES = {
     "ComposedRegressor": "estimators",
+    "DerivedFeature": "learning",
     "Featurizer": "featurizers",
     "GraphSettings": "graphs",
     "GraphTable": "graphs",
@@ -48,6 +58,7 @@ _HOMES = {
     "ModuleCard": "modules",
     "ModuleFeaturizer": "featurizers",
     "PretrainedModule": "modules",
+    "ProbeRegressor": "estimators",
     "TransferRegressor": "estimators",
     "as_structures": "structures",
     "list_modules": "modules",

@@ -23,13 +23,15 @@ from matmosaic.modules import ModuleCard, PretrainedModule, resolve
 FEATURE_WIDTH = 64
 
 
-def resolve_experts(modules: Any) -> list[Source]:
+def resolve_experts(modules: Any, *, parameter: str = "modules") -> list[Source]:
     """Return the modules and featurizers that references, or objects, stand for.
 
     Parameters
     ----------
     modules : str, path-like, PretrainedModule, Featurizer, or sequence of these
         What a mixture is made of.
+    parameter : str, default="modules"
+        Its name in messages.
 
     Returns
     -------
@@ -47,7 +49,7 @@ def resolve_experts(modules: Any) -> list[Source]:
     references = [modules] if single else modules
     if not isinstance(references, Sequence | np.ndarray) or len(references) == 0:
         raise InvalidParameterError(
-            "'modules' must name at least one module: a reference such as 'bundled:*', a module, a "
+            f"'{parameter}' must name at least one module: a reference such as 'bundled:*', a module, a "
             f"featurizer, or a list of these. Got {modules!r}."
         )
     found = [source for reference in references for source in _resolve(reference)]
@@ -55,8 +57,8 @@ def resolve_experts(modules: Any) -> list[Source]:
     twice = [source.card.name for source in found if counts[source.card.sha256] > 1]
     if twice:
         raise InvalidParameterError(
-            f"'modules' must hold each module once. Got the same weights several times: {twice}. Remove the "
-            "references that overlap."
+            f"'{parameter}' must hold each module once. Got the same weights several times: {twice}. Remove "
+            "the references that overlap."
         )
     return found
 

@@ -7,14 +7,15 @@ files of what was learnt, and those of modules that were given as objects (``sta
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from matmosaic.estimators._featurizers import FeaturizerCard, reference_to_save
@@ -22,6 +23,7 @@ from matmosaic.estimators.base import GraphRegressor
 from matmosaic.exceptions import CorruptModuleError, ModuleFormatError, UnknownNameError, suggest
 from matmosaic.featurizers import Featurizer
 from matmosaic.graphs import GraphSettings
+from matmosaic.learning.derived import DerivedFeature
 from matmosaic.modules import ModuleCard, PretrainedModule
 from matmosaic.modules._files import CARD_FILE, read_files, write_files
 
@@ -30,7 +32,7 @@ FORMAT = "matmosaic.estimator/1"
 # What labels are called on a card where nobody says.
 DEFAULT_TARGET = "y"
 
-_classes: dict[str, type[SavableRegressor]] = {}
+_classes: dict[str, type[Savable]] = {}
 
 
 class SavedFiles(dict[str, bytes]):
@@ -59,8 +61,11 @@ class SavedFiles(dict[str, bytes]):
         return SavedFiles(rest, self.source / f"{prefix}*")
 
 
-class SavableRegressor(GraphRegressor):
-    """Adds ``save`` and ``load``; subclasses write :meth:`_to_files` and :meth:`_restore`."""
+class Savable(BaseEstimator, ABC):
+    """Adds ``save`` and ``load`` to an estimator; subclasses write :meth:`_to_files` and :meth:`_restore`."""
+
+    #: An attribute that every fitted estimator of the class has.
+    _fitted_by: ClassVar[str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the class known to :func:`load_estimator`, which imports no name found in a file."""
@@ -107,9 +112,6 @@ class SavableRegressor(GraphRegressor):
     @abstractmethod
     def _restore(self, document: dict[str, Any], contents: SavedFiles, source: Path) -> None:
         """Set the fitted attributes that :meth:`_to_dict` and :meth:`_to_files` gave."""
-        self.unfrozen_ = document["unfrozen"]
-        self.best_epoch_ = document["best_epoch"]
-        self.history_ = pd.DataFrame(document["history"])
 
     def _to_dict(self) -> dict[str, Any]:
         parameters = self.get_params(deep=False)
@@ -117,9 +119,6 @@ class SavableRegressor(GraphRegressor):
             "format": FORMAT,
             "class": type(self).__name__,
             "parameters": {name: _to_json(value) for name, value in parameters.items()},
-            "unfrozen": self.unfrozen_,
-            "best_epoch": self.best_epoch_,
-            "history": self.history_.to_dict(orient="list"),
         }
 
     @classmethod
@@ -152,9 +151,29 @@ class SavableRegressor(GraphRegressor):
         return estimator
 
 
-def to_files(estimator: SavableRegressor, *, target: Any, unit: Any) -> dict[str, bytes]:
-    """Return the content of all files of a fitted estimator, by name; see :meth:`SavableRegressor.save`."""
-    check_is_fitted(estimator, "net_")
+class SavableRegressor(Savable, GraphRegressor):
+    """An estimator with a network that can be saved."""
+
+    _fitted_by = "net_"
+
+    @abstractmethod
+    def _restore(self, document: dict[str, Any], contents: SavedFiles, source: Path) -> None:
+        self.unfrozen_ = document["unfrozen"]
+        self.best_epoch_ = document["best_epoch"]
+        self.history_ = pd.DataFrame(document["history"])
+
+    def _to_dict(self) -> dict[str, Any]:
+        return {
+            **super()._to_dict(),
+            "unfrozen": self.unfrozen_,
+            "best_epoch": self.best_epoch_,
+            "history": self.history_.to_dict(orient="list"),
+        }
+
+
+def to_files(estimator: Savable, *, target: Any, unit: Any) -> dict[str, bytes]:
+    """Return the content of all files of a fitted estimator, by name; see :meth:`Savable.save`."""
+    check_is_fitted(estimator, estimator._fitted_by)
     given = (item for value in estimator.get_params(deep=False).values() for item in _items(value))
     contents = estimator._to_files(target=target, unit=unit)
     contents |= start_files(item for item in given if isinstance(item, PretrainedModule))
@@ -271,11 +290,16 @@ def _to_json(value: Any) -> Any:
         return {"start": value.card.sha256}
     if isinstance(value, Featurizer):
         return {"featurizer": [reference_to_save(value), value.identity()]}
+    if isinstance(value, DerivedFeature):
+        variables = {name: _to_json(one) for name, one in value.variables.items()}
+        return {"derived": {"formula": value.formula, "unit": value.unit, "name": value.name, **variables}}
     value = getattr(value, "location", value)  # joblib.Memory
     value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, PathLike):
         return str(value)
-    if any(isinstance(item, PretrainedModule | Featurizer | PathLike) for item in _items(value)):
+    if any(
+        isinstance(item, PretrainedModule | Featurizer | DerivedFeature | PathLike) for item in _items(value)
+    ):
         return {type(value).__name__: [_to_json(item) for item in value]}
     try:
         content = json.loads(json.dumps(value, default=plain))
@@ -305,6 +329,8 @@ def _from_json(value: Any, contents: SavedFiles) -> Any:
     if kind == "featurizer":
         reference, identity = content
         return FeaturizerCard("", identity, reference).load()
+    if kind == "derived":
+        return DerivedFeature(**{name: _from_json(one, contents) for name, one in content.items()})
     if kind in ("list", "tuple"):
         items = (_from_json(item, contents) for item in content)
         return list(items) if kind == "list" else tuple(items)

@@ -1,6 +1,7 @@
 """Learning: models, targets and the skorch net that trains them."""
 
 from matmosaic.learning.dataset import TableDataset
+from matmosaic.learning.derived import DerivedFeature
 from matmosaic.learning.mixture import MixtureModel
 from matmosaic.learning.model import RegressionModel, predict_rows
 from matmosaic.learning.multitask import ManyProperties, PropertyScales
@@ -9,6 +10,7 @@ from matmosaic.learning.one_property import OneProperty
 from matmosaic.learning.targets import TargetScale, check_sample_weight, check_targets
 
 __all__ = [
+    "DerivedFeature",
     "ManyProperties",
     "MixtureModel",
     "OneProperty",

@@ -73,7 +73,7 @@ class GaussianProcess(RegressorMixin, BaseEstimator):
         self, rows: Array, labels: Array, *, gamma: float, noise: float, variance: float
     ) -> GaussianProcess:
         """Take training rows, standardised labels and parameters as they are, and get ready to predict."""
-        self.rows_, self.labels_ = rows, labels
+        self.rows_, self.labels_ = np.ascontiguousarray(rows), labels
         self.gamma_, self.noise_, self.variance_ = gamma, noise, variance
         self.best_params_ = {"gamma": gamma, "noise": noise, "variance": variance}
         gram = rbf(gamma * squared_distances(rows, rows))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.model_selection import KFold
 from sklearn.svm import SVR
@@ -169,15 +170,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         weight = check_sample_weight(sample_weight, len(y))
         used = np.arange(len(y)) if weight is None else np.flatnonzero(weight)
         weight = np.ones(len(used)) if weight is None else weight[used] / weight[used].mean()
-        X, y = X[used], y[used]
+        X, y = np.asarray(X[used], dtype=np.float64), np.asarray(y[used], dtype=np.float64)
         squares = squared_distances(X, X)
-        spread = float(squares.mean()) or 1.0
+        spread = float(squares.mean()) or 1.0  # of equal rows
         error, best = min(self._search(squares / spread, y, weight), key=lambda one: one[0])
         self.best_params_, self.best_score_ = best._asdict(), -error
         labels = LabelScale.of(y, weight, best.transform)
         gamma = best.gamma / spread
         dual, offset = FITS[best.method](rbf(gamma * squares), labels.apply(y), weight, best.penalty)
-        self.expansion_ = KernelExpansion(X, dual, offset, gamma, labels)
+        needed = np.flatnonzero(dual)  # of support vector regression, not all rows
+        self.expansion_ = KernelExpansion(X[needed], dual[needed], offset, gamma, labels)
         return self
 
     def predict(self, X: Any) -> Array:
@@ -233,8 +235,7 @@ def _fit_svr(gram: Array, labels: Array, weight: Array, penalty: float) -> tuple
 
 def _fit_ridge(gram: Array, labels: Array, weight: Array, penalty: float) -> tuple[Array, float]:
     """Return coefficients of kernel ridge regression; standardised labels need no offset."""
-    dual: Array = np.linalg.solve(gram + np.diag(penalty / weight), labels)
-    return dual, 0.0
+    return solve(gram + np.diag(penalty / weight), labels, assume_a="pos"), 0.0
 
 
 FITS = {"svr": _fit_svr, "kernel_ridge": _fit_ridge}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,10 @@ class Preparation:
         values = np.where(np.isfinite(values), values, 0.0).clip(-LARGEST, LARGEST) * self.factor
         return values if self.components is None else values @ self.components.T
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name, as the constructor takes them."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
 
 def prepare(
     columns: NDArray[np.floating],
@@ -113,7 +117,9 @@ def prepare(
     plain = Preparation(kept, mean[kept], std[kept], np.ones(len(kept)))
     if reduction == "relevance":
         kept = kept[most_relevant(plain(columns), y, n_features, rng=rng)]
-    balanced = Preparation(kept, mean[kept], std[kept], _balance([sources[column] for column in kept.tolist()]))
+    balanced = Preparation(
+        kept, mean[kept], std[kept], _balance([sources[column] for column in kept.tolist()])
+    )
     if reduction == "pca":
         return replace(balanced, components=_principal(balanced(columns), n_features))
     return balanced

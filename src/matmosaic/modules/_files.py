@@ -27,6 +27,11 @@ WEIGHTS_FILE = "weights.safetensors"
 #: Beside them, makes the directory a saved mixture of several networks, which is no module.
 EXPERTS_FILE = "experts.json"
 
+#: Beside them, makes the directory a saved probe, which is no module either.
+SOURCES_FILE = "sources.json"
+
+_ESTIMATORS = {EXPERTS_FILE: ("MoERegressor", "mixes"), SOURCES_FILE: ("ProbeRegressor", "reads")}
+
 LOCK_FILE = ".matmosaic.lock"
 LOCK_TIMEOUT = 60.0  # seconds
 _NEW = ".matmosaic-new-"
@@ -37,16 +42,17 @@ _RENAME_ATTEMPTS = 5
 
 def is_module(directory: Path) -> bool:
     """Return whether a directory holds a module."""
-    return _is_written(directory) and not (directory / EXPERTS_FILE).is_file()
+    return _is_written(directory) and not any((directory / name).is_file() for name in _ESTIMATORS)
 
 
 def check_no_mixture(directory: Path) -> None:
-    """Raise ModuleFormatError if a directory holds several networks, which no single card describes."""
-    if (directory / EXPERTS_FILE).is_file():
-        raise ModuleFormatError(
-            f"{directory} holds a saved MoERegressor, which is no module: load it with "
-            "matmosaic.estimators.load_estimator, or name the modules that it mixes."
-        )
+    """Raise ModuleFormatError if a directory holds a saved estimator, of which no card of a module tells."""
+    for name, (estimator, modules) in _ESTIMATORS.items():
+        if (directory / name).is_file():
+            raise ModuleFormatError(
+                f"{directory} holds a saved {estimator}, which is no module: load it with "
+                f"matmosaic.estimators.load_estimator, or name the modules that it {modules}."
+            )
 
 
 def module_names(parent: Path) -> list[str]:

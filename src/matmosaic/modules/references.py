@@ -14,7 +14,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
@@ -208,6 +208,17 @@ def store_names() -> list[str]:
 def is_store_reference(text: str) -> bool:
     """Return whether a text is of the form ``store:name``, and neither a path nor a URL."""
     return _STORE_REFERENCE.fullmatch(text) is not None and "://" not in text
+
+
+def is_named(reference: str) -> bool:
+    """Return whether a reference names modules of a store, or of a hub at a URL, and is no path."""
+    return isinstance(_parse(reference), _StoreReference)
+
+
+def pinned(reference: str, version: str) -> str:
+    """Return a reference to one module of a store in one version, whatever others come later."""
+    parsed = _parse(reference)
+    return reference if isinstance(parsed, Path) else replace(parsed, version=version).of(parsed.name)
 
 
 def _parse(reference: str | PathLike[str]) -> Path | _StoreReference:
