@@ -17,6 +17,7 @@ from matmosaic.featurizers import Featurizer
 from matmosaic.featurizers.base import NOT_IN_IDENTITY
 from matmosaic.featurizers.cache import structure_key
 from matmosaic.featurizers.computing import Failure, as_row, attempt
+from matmosaic.plugins import CONTRACTS
 from matmosaic.structures import as_structures
 
 if TYPE_CHECKING:
@@ -88,10 +89,10 @@ def _check_class(featurizer: Any) -> None:
     assert isinstance(featurizer, Featurizer), (
         f"It must be a matmosaic.featurizers.Featurizer. Got {type(featurizer)}."
     )
-    contract, version = featurizer.contract, featurizer.version
-    assert isinstance(contract, int) and not isinstance(contract, bool) and contract > 0, (
-        "'contract' must be an int, the version of the contract that it was written against. Got "
-        f"{contract!r}."
+    contract, version, known = featurizer.contract, featurizer.version, CONTRACTS["featurizers"]
+    assert isinstance(contract, int) and contract in range(1, known + 1), (
+        "'contract' must be a class attribute, the version of the contract that it is written against, here "
+        f"1 to {known}. Got {contract!r}."
     )
     assert isinstance(version, str) and version, (
         f"'version' must be a text such as '1', changed whenever features change. Got {version!r}."

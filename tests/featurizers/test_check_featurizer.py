@@ -34,6 +34,10 @@ class NoContract(Good):
     contract = "1"
 
 
+class LaterContract(Good):
+    contract = 99
+
+
 class NoVersion(Good):
     version = 1
 
@@ -285,7 +289,8 @@ def test_rounding_is_forgiven_up_to_the_tolerance(monkeypatch):
     [
         (Good, "Pass an object, Good(), not the class"),
         (3, "It must be a matmosaic.featurizers.Featurizer. Got <class 'int'>"),
-        (NoContract(), "'contract' must be an int, .* Got '1'"),
+        (NoContract(), "'contract' must be a class attribute, .* Got '1'"),
+        (LaterContract(), "the version of the contract that it is written against, here 1 to .* Got 99"),
         (NoVersion(), "'version' must be a text such as '1', .* Got 1."),
         (NumbersAsNames(), "Names of features must be str. Got 1, of type int"),
         (DoubleNames(), "Names of features must differ. Got 'density' more than once"),

@@ -85,8 +85,8 @@ class ModuleFeaturizer(Featurizer):
         """
         from matmosaic.modules import load_module
 
-        card = load_module(self.module).card
-        return f"{type(self).__module__}.{type(self).__qualname__}({card.name}, {card.sha256}) version {self.version}"
+        cls, card = type(self), load_module(self.module).card
+        return f"{cls.__module__}.{cls.__qualname__}({card.name}, {card.sha256}) version {self.version}"
 
     def _features(self, X: Any) -> np.ndarray:
         """Return the features as an array, also where ``set_output`` wraps those of ``transform``."""
