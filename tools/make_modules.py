@@ -64,6 +64,13 @@ def export(model: TransferRegressor, name: str, target: str) -> PretrainedModule
     )
 
 
+def fingerprint(store: DirectoryStore) -> None:
+    """Add the hashes of all alloys, which trained or validated each module, to the cards in a store."""
+    structures = load_alloys().data
+    for name in store.names():
+        store.save(store.load(name).with_fingerprints(structures), overwrite=True)
+
+
 def main() -> None:
     """Train and write all modules."""
     parser = argparse.ArgumentParser(
@@ -72,8 +79,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--start-epochs", type=int, default=120)
     parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--fingerprints", action="store_true", help="rewrite these on the cards alone")
     arguments = parser.parse_args()
     store = DirectoryStore(arguments.output)
+    if arguments.fingerprints:
+        fingerprint(store)
+        return
     options = {"backbone": "alignn", "backbone_options": SMALL_ALIGNN, "batch_size": 64}
     angles = train(START, None, arguments.epochs, **options)
     store.save(export(angles, ANGLES, START), overwrite=True)

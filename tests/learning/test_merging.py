@@ -45,7 +45,7 @@ def pack(name, backbone, head=None, **card):
 
 
 def hashes(*structures):
-    return TrainingFingerprints(frozenset(structures), frozenset({"c"})).to_field()
+    return TrainingFingerprints(frozenset(f"{one:012x}" for one in structures), frozenset()).to_field()
 
 
 @pytest.fixture
@@ -64,10 +64,10 @@ def modules(base):
             MLP(8, (4,)),
             license_weights="MIT",
             references=["x", "y"],
-            fingerprints=hashes("3", "1"),
+            fingerprints=hashes(3, 1),
             **about,
         ),
-        pack("b", network(1), license_weights="CC-BY-NC-4.0", fingerprints=hashes("2", "1"), **about),
+        pack("b", network(1), license_weights="CC-BY-NC-4.0", fingerprints=hashes(2, 1), **about),
         pack("c", network(2), MLP(8, ()), license_weights="MIT", references=["y", "z"], **about),
     ]
 
@@ -130,7 +130,7 @@ def test_card_names_the_sources(modules, base):
     assert card.base == base.card.sha256
     assert (card.license_code, card.license_weights) == ("MIT", "CC-BY-NC-4.0")
     assert card.references == ["x", "y", "z"]
-    assert card.fingerprints == {**hashes("1", "2", "3"), "complete": False}  # c's are not known
+    assert card.fingerprints == {**hashes(1, 2, 3), "complete": False}  # c's are not known
     assert card.head is None
     assert ModuleCard.from_json(card.to_json()) == card
 

@@ -77,7 +77,7 @@ def test_std_must_be_positive(card):
         ModuleCard.from_dict(changed(card, target_transform=transform))
 
 
-HASHES = {"scheme": "distances/1", "complete": True, "structures": ["1f"], "compositions": ["2e"]}
+HASHES = {"scheme": "distances/1", "complete": True, "structures": "01f" * 8, "compositions": "2e" * 6}
 
 
 @pytest.mark.parametrize("field", [[], ["1f", "2e"], HASHES], ids=["none", "version 0.1", "hashes"])
@@ -92,11 +92,12 @@ def test_fingerprints(card, field):
     [
         ("1f", "field 'fingerprints': expected array or object"),
         ([1], r"field 'fingerprints\[0\]': expected string"),
-        ({**HASHES, "structures": "1f"}, "field 'fingerprints.structures': expected array"),
+        ({**HASHES, "structures": ["1f"]}, "field 'fingerprints.structures': expected string"),
+        ({**HASHES, "structures": "1f"}, "field 'fingerprints.structures': expected text matching"),
         ({**HASHES, "salt": "x"}, "Unknown field 'salt'"),
         ({"scheme": "distances/1"}, "lacks the fields"),
     ],
-    ids=["text", "number", "no list", "unknown field", "missing fields"],
+    ids=["text", "number", "list", "half a hash", "unknown field", "missing fields"],
 )
 def test_broken_fingerprints_are_refused(card, field, message):
     with pytest.raises(ModuleFormatError, match=message):

@@ -61,12 +61,19 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     add_unfrozen(parser)
     add_mixture(parser)
     add_own_epochs(parser)
+    parser.add_argument(
+        "--audit",
+        action="store_true",
+        help="say how many test rows of each split were probably seen before: by a module in its own "
+        "training, or among the split's training rows",
+    )
     parser.add_argument("--unit", help="unit of the labels, for what is printed")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> Result:
     """Score every method on every split."""
+    from matmosaic.cli._audit import audit
     from matmosaic.cli._data import read_labelled
     from matmosaic.cli._methods import (
         Settings,
@@ -106,6 +113,8 @@ def run(arguments: argparse.Namespace) -> Result:
         "n_splits": len(splits),
         "rows": [_row(one) for one in scored],
     }
+    if arguments.audit:
+        document["audit"] = audit(modules, data.structures, splits)
     return Result(document, _text(scored, document, fallback=settings.guard == "fallback"))
 
 
@@ -136,6 +145,7 @@ def _fold(score: Score) -> dict[str, Any]:
 
 
 def _text(scored: list[Scored], document: dict[str, Any], *, fallback: bool) -> str:
+    from matmosaic.cli._audit import audit_text
     from matmosaic.cli._mixture import gate_tables, lines_of_answers
 
     unit, dropped = document["unit"], document["dropped_rows"]
@@ -164,6 +174,7 @@ def _text(scored: list[Scored], document: dict[str, Any], *, fallback: bool) -> 
         f"MAE of each split\n{each}",
         *(lines_of_answers(scored) if fallback else []),
         *gate_tables(scored),
+        *([audit_text(document["audit"])] if "audit" in document else []),
     ]
     return "\n\n".join(parts)
 

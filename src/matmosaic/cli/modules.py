@@ -1,4 +1,4 @@
-"""``matmosaic modules``: list, show, import, push, pull and verify pre-trained modules."""
+"""``matmosaic modules``: list, show, import, push, pull, fingerprint and verify pre-trained modules."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from matmosaic.cli._arguments import REFERENCE_HELP, add_command, key_text
 from matmosaic.cli._console import Result
+from matmosaic.cli._fingerprints import add_fingerprint
 from matmosaic.cli._text import quantity, table
 from matmosaic.cli._transfers import add_pull, add_push
 from matmosaic.exceptions import MatmosaicError, ModuleFormatError, StoreError, UnknownNameError
@@ -17,16 +18,14 @@ if TYPE_CHECKING:
     from matmosaic.modules.summary import ModuleSummary
 
 FAILED = 1
-# Long lists of a card, of which `show` prints the length alone.
-LONG = {"golden": "golden outputs", "fingerprints": "hashed training structures"}
 
 
 def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Describe the command and what it can do."""
     parser = subparsers.add_parser(
         "modules",
-        help="list, show, import, push, pull and verify pre-trained modules",
-        description="List, show, import, push, pull and verify pre-trained modules.",
+        help="list, show, import, push, pull, fingerprint and verify pre-trained modules",
+        description="List, show, import, push, pull, fingerprint and verify pre-trained modules.",
         allow_abbrev=False,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -35,6 +34,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     _add_import(actions, common)
     add_push(actions, common)
     add_pull(actions, common)
+    add_fingerprint(actions, common)
     _add_verify(actions, common)
 
 
@@ -161,13 +161,26 @@ def _card_text(reference: str, card: dict[str, Any]) -> str:
 
 
 def _field_text(name: str, value: Any) -> str:
-    if name in LONG:
-        return f"{len(value)} {LONG[name]}"
+    if name == "golden":
+        return f"{len(value)} golden outputs"
+    if name == "fingerprints":
+        return _fingerprints_text(value)
     if isinstance(value, dict):
         return _pairs(value)
     if isinstance(value, list):
         return "; ".join(_pairs(item) if isinstance(item, dict) else str(item) for item in value) or "-"
     return "-" if value is None else str(value)
+
+
+def _fingerprints_text(value: Any) -> str:
+    """Say how many hashes of training structures there are, in place of these."""
+    from matmosaic.modules import TrainingFingerprints
+
+    seen = TrainingFingerprints.from_field(value)
+    if seen is None:
+        return "-" if not value else "of a version that cannot be compared"
+    parts = "" if seen.complete else " of a part"
+    return f"hashes of {len(seen.structures)} crystals, {len(seen.compositions)} compositions{parts}"
 
 
 def _pairs(value: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
-"""Displays of what was learnt, how well, and from what; drawing needs the extra ``matmosaic[plot]``."""
+"""What was learnt, how well, from what, and what was seen before; drawing needs ``matmosaic[plot]``."""
 
+from matmosaic.inspection.audit import LeakageAudit, audit_overlap
 from matmosaic.inspection.composition import CompositionWeightsDisplay
 from matmosaic.inspection.elements import ErrorByElementDisplay
 from matmosaic.inspection.gates import GateScoresDisplay
@@ -13,7 +14,9 @@ __all__ = [
     "ErrorByElementDisplay",
     "GateScoresDisplay",
     "HistoryDisplay",
+    "LeakageAudit",
     "LearningCurveDisplay",
     "NegativeTransferDisplay",
     "ParityDisplay",
+    "audit_overlap",
 ]

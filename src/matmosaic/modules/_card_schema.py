@@ -13,6 +13,7 @@ from typing import Any
 
 from matmosaic.modules.names import NAME_PATTERN
 from matmosaic.modules.transforms import TRANSFORMS
+from matmosaic.structures.fingerprints import LENGTH
 
 #: Version of the module format that this version of matmosaic reads and writes.
 FORMAT_VERSION = 1
@@ -50,9 +51,9 @@ _PART = NAME_PATTERN.strip("^$")
 STORE_REFERENCE = {"type": "string", "pattern": rf"^([A-Za-z][A-Za-z0-9_.-]+:{_PART}(@{_PART})?)?$(?!\n)"}
 _CRYSTAL = record(lattice=array(array(NUMBER)), species=array(TEXT), frac_coords=array(array(NUMBER)))
 
-_FINGERPRINTS = record(
-    scheme=TEXT, complete={"type": "boolean"}, structures=array(TEXT), compositions=array(TEXT)
-)
+# One after the other in one text: cards of 10^5 structures are read at once.
+_HASHES = {"type": "string", "pattern": f"^([0-9a-f]{{{LENGTH}}})*$"}
+_FINGERPRINTS = record(scheme=TEXT, complete={"type": "boolean"}, structures=_HASHES, compositions=_HASHES)
 #: A list of hashes, or an empty one, is what cards without such fingerprints have.
 FINGERPRINTS = {**array(TEXT), **_FINGERPRINTS, "type": ["array", "object"]}
 

@@ -14,6 +14,7 @@ from matmosaic.structures import (
     structure_fingerprint,
     structure_hash,
 )
+from matmosaic.structures.fingerprints import LENGTH
 
 if TYPE_CHECKING:
     from pymatgen.core import Molecule, Structure
@@ -90,18 +91,25 @@ class TrainingFingerprints:
         """Return what :meth:`to_field` gave, or None for none, or for hashes of another kind."""
         if not isinstance(field, dict) or field["scheme"] != FINGERPRINT_SCHEME:
             return None
-        known = {name: frozenset(field[name]) for name in ("structures", "compositions")}
+        known = {name: frozenset(_split(field[name])) for name in ("structures", "compositions")}
         return cls(**known, complete=field["complete"]) if known["structures"] else None
 
     def to_field(self) -> Field:
-        """Return the field ``fingerprints`` of a card, sorted; an empty list if there are none."""
+        """Return the field ``fingerprints`` of a card; an empty list if there are none.
+
+        Returns
+        -------
+        dict or list
+            ``scheme``, ``complete``, and ``structures`` and ``compositions``: sorted hashes of 12 digits, one
+            after the other in one text.
+        """
         if not self.structures:
             return []
         return {
             "scheme": FINGERPRINT_SCHEME,
             "complete": self.complete,
-            "structures": sorted(self.structures),
-            "compositions": sorted(self.compositions),
+            "structures": "".join(sorted(self.structures)),
+            "compositions": "".join(sorted(self.compositions)),
         }
 
     @classmethod
@@ -114,6 +122,10 @@ class TrainingFingerprints:
             frozenset().union(*(one.compositions for one in known)),
             complete=len(known) == len(given) and all(one.complete for one in known),
         )
+
+
+def _split(hashes: str) -> Iterable[str]:
+    return (hashes[start : start + LENGTH] for start in range(0, len(hashes), LENGTH))
 
 
 def _fingerprints(structure: Structure | Molecule) -> _Pair:
