@@ -1,0 +1,156 @@
+"""What several descriptors ask of one structure, each computed once.
+
+Atoms that a symmetry of the crystal exchanges have equal surroundings. Descriptors of sites are
+therefore computed for one site of each such set, and statistics over all sites are weighted by the sizes of
+the sets: the same numbers for a fraction of the work.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from matmosaic_matminer.voronoi import Cell, find_cell
+
+# In Å. Tight, so that sites that merely resemble each other are not taken for equal.
+ORBIT_TOLERANCE = 1e-4
+# In Å. pymatgen's own for space groups, and so matminer's.
+SPACE_GROUP_TOLERANCE = 0.01
+# In Å and degrees.
+ANGLE_TOLERANCE = 5.0
+# In Å.
+SAME_PLACE = 1e-8
+NEIGHBOUR_RADIUS = 10.0
+LARGEST_RADIUS = 60.0
+
+
+class Neighbours(NamedTuple):
+    """The atoms around one site, nearest first."""
+
+    sites: np.ndarray
+    """Rows of the atoms in the structure, shape (n_neighbours,)."""
+    vectors: np.ndarray
+    """From the site to the atoms in Å, shape (n_neighbours, 3)."""
+    distances: np.ndarray
+    """In Å, shape (n_neighbours,)."""
+
+    def within(self, radius: float) -> Neighbours:
+        """Return those nearer than a radius in Å."""
+        count = int(np.searchsorted(self.distances, radius))
+        return Neighbours(*(column[:count] for column in self))
+
+
+class Crystal:
+    """A structure or molecule, and what is known of it so far.
+
+    Parameters
+    ----------
+    structure : pymatgen Structure or Molecule
+        Ordered. It is not changed.
+    """
+
+    def __init__(self, structure: Any) -> None:
+        self.structure = structure
+        self.periodic = hasattr(structure, "lattice")
+
+    def __str__(self) -> str:
+        return f"{self.structure.composition.reduced_formula} of {len(self.structure)} atoms"
+
+    # --- composition ---------------------------------------------------------------------------------
+
+    @cached_property
+    def composition(self) -> Any:
+        """Of elements alone, reduced, so that it is the same for any cell."""
+        return self.structure.composition.element_composition.reduced_composition
+
+    @cached_property
+    def elements(self) -> list[str]:
+        """Symbols of the elements, shape (n_elements,)."""
+        return [element.symbol for element in self.composition.elements]
+
+    @cached_property
+    def fractions(self) -> np.ndarray:
+        """Atomic fractions of the elements, dimensionless, shape (n_elements,)."""
+        amounts = np.array([*self.composition.values()], dtype=float)
+        return amounts / amounts.sum()
+
+    # --- symmetry ------------------------------------------------------------------------------------
+
+    @cached_property
+    def space_group(self) -> Any:
+        """Dataset of spglib for the space group."""
+        return self._symmetry(SPACE_GROUP_TOLERANCE, ANGLE_TOLERANCE)
+
+    @cached_property
+    def representatives(self) -> np.ndarray:
+        """Rows of sites, one for each set of equivalent ones, shape (n_orbits,)."""
+        return self._orbits[0]
+
+    @cached_property
+    def multiplicities(self) -> np.ndarray:
+        """How many sites each representative stands for, shape (n_orbits,)."""
+        return self._orbits[1]
+
+    @cached_property
+    def _orbits(self) -> tuple[np.ndarray, np.ndarray]:
+        orbits = np.arange(len(self.structure))
+        if len(self.structure) > len(self.elements):  # otherwise no two sites can be equal
+            with suppress(ValueError):
+                orbits = self._symmetry(ORBIT_TOLERANCE).crystallographic_orbits
+        _, rows, counts = np.unique(orbits, return_index=True, return_counts=True)
+        return rows, counts
+
+    def _symmetry(self, tolerance: float, angle_tolerance: float = -1.0) -> Any:
+        import spglib
+
+        numbers = [specie.Z for specie in self.species]
+        cell = (self.structure.lattice.matrix, self.structure.frac_coords, numbers)
+        found = spglib.get_symmetry_dataset(cell, symprec=tolerance, angle_tolerance=angle_tolerance)
+        if found is None:
+            raise ValueError("spglib finds no symmetry")
+        return found
+
+    # --- surroundings --------------------------------------------------------------------------------
+
+    @cached_property
+    def species(self) -> list[Any]:
+        """Elements of the sites, without oxidation states."""
+        return [getattr(site.specie, "element", site.specie) for site in self.structure]
+
+    @cached_property
+    def symbols(self) -> np.ndarray:
+        """Symbols of the elements of the sites, shape (n_sites,)."""
+        return np.array([specie.symbol for specie in self.species])
+
+    @cached_property
+    def neighbours(self) -> list[Neighbours]:
+        """The atoms within 10 Å of each representative."""
+        return self.neighbours_within(NEIGHBOUR_RADIUS)
+
+    def neighbours_within(self, radius: float) -> list[Neighbours]:
+        """Return the atoms within a radius in Å of each representative."""
+        sites = [self.structure[row] for row in self.representatives]
+        centres, points, images, distances = self.structure.get_neighbor_list(radius, sites=sites)
+        coordinates = self.structure.frac_coords
+        rows = self.representatives[centres]
+        vectors = (coordinates[points] + images - coordinates[rows]) @ self.structure.lattice.matrix
+        order = np.lexsort((distances, centres))
+        order = order[distances[order] > SAME_PLACE]  # a site finds itself
+        starts = np.searchsorted(centres[order], np.arange(1, len(sites)))
+        return [Neighbours(points[part], vectors[part], distances[part]) for part in np.split(order, starts)]
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The Voronoi cells of the representatives."""
+        around, radius = self.neighbours, NEIGHBOUR_RADIUS
+        found = [find_cell(one, radius) for one in around]
+        while any(cell is None for cell in found):
+            radius *= 1.5
+            if radius > LARGEST_RADIUS:
+                raise ValueError(f"a Voronoi cell reaches farther than {LARGEST_RADIUS / 2} Å")
+            around = self.neighbours_within(radius)
+            found = [cell or find_cell(one, radius) for cell, one in zip(found, around, strict=True)]
+        return [cell for cell in found if cell is not None]

@@ -1,0 +1,83 @@
+"""What a descriptor is: columns with units, and a function of a crystal that fills them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matmosaic_matminer.crystal import Crystal
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A group of features that are defined together or not at all.
+
+    Parameters
+    ----------
+    name : str
+        As in matminer where it is matminer's.
+    columns : callable
+        Called without arguments, returns the names of the features with their units, in order.
+    compute : callable
+        Returns the features of a `Crystal`, one for each column; may raise.
+    periodic : bool, default=True
+        Whether it needs a lattice; otherwise the composition is enough.
+    """
+
+    name: str
+    columns: Callable[[], Sequence[str]]
+    compute: Callable[[Crystal], Any]
+    periodic: bool = True
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features with their units."""
+        return tuple(self.columns())
+
+    def values(self, crystal: Crystal) -> np.ndarray:
+        """Return the features of a crystal or molecule.
+
+        Parameters
+        ----------
+        crystal : Crystal
+            What is described.
+
+        Returns
+        -------
+        ndarray of shape (n_columns,)
+            All NaN, with a line in the log, if they cannot be computed.
+        """
+        undefined = np.full(len(self.names), np.nan)
+        if self.periodic and not crystal.periodic:
+            return undefined
+        try:
+            found = np.array([*self.compute(crystal)], dtype=float)
+            if found.shape != undefined.shape:
+                raise ValueError(f"{len(undefined)} numbers are expected. Got shape {found.shape}.")
+        except (ImportError, MemoryError):
+            raise  # no fault of the crystal
+        except Exception as error:  # whatever matminer and pymatgen raise
+            logger.info("%s is undefined for %s: %s: %s", self.name, crystal, type(error).__name__, error)
+            return undefined
+        return np.where(np.isfinite(found), found, np.nan)
+
+
+def with_unit(label: str, unit: str = "") -> str:
+    """Return the name of a feature, such as ``"density (g/cm^3)"``.
+
+    Parameters
+    ----------
+    label : str
+        What it is.
+    unit : str, default=""
+        Empty for numbers without a unit.
+    """
+    return f"{label} ({unit or 'dimensionless'})"
