@@ -79,5 +79,11 @@ def test_python_of_the_page_on_adapters_runs_as_pasted(paste: Callable[[str], Pa
     assert (folder / "my-modules" / "vacancy" / "card.json").exists()
 
 
+def test_python_of_the_page_on_displays_runs_as_pasted(paste: Callable[[str], Path]) -> None:
+    folder = paste("docs/inspection.md")
+    assert (folder / "parity.png").exists()
+    assert (folder / "runs.jsonl").exists()
+
+
 def test_python_of_the_page_on_several_properties_runs_as_pasted(paste: Callable[[str], Path]) -> None:
     assert (paste("docs/mpt.md") / "three-properties" / "card.json").exists()

@@ -1,4 +1,5 @@
 import itertools
+import json
 from typing import ClassVar
 
 import matplotlib.pyplot as plt
@@ -129,6 +130,17 @@ def test_documents_of_evaluate_are_points_of_a_curve():
     assert display.summary()["mean"].to_dict() == pytest.approx(
         {("transfer bundled:emt-eform", 20): 0.7, ("transfer bundled:emt-eform", 80): 0.4}
     )
+
+
+@pytest.mark.parametrize("indent", [None, 2], ids=["one line", "indented"])
+def test_file_of_one_document(tmp_path, indent):
+    rows = [{"method": "a", "labels": 10, "seed": seed, "mae": 0.5} for seed in range(2)]
+    path = tmp_path / "results.json"
+    path.write_text(
+        json.dumps({"target": "gap", "unit": "eV", "rows": rows}, indent=indent), encoding="utf-8"
+    )
+    display = LearningCurveDisplay.from_results(str(path))
+    assert (len(display.results), display.unit) == (2, "eV")
 
 
 def test_other_errors(runs):
