@@ -3,8 +3,8 @@ Look at a model before you trust it
 ===================================
 
 How far predictions are from labels, for which elements, how training went, and whether transfer helps, with
-how many labels: each is one display. As in scikit-learn, a display is made from an estimator, from predictions
-or from results, ``plot`` draws it, and ``ax_`` is there for what you want to add.
+how many labels: each is one display. As in scikit-learn, a display is made from an estimator, from
+predictions or from results, ``plot`` draws it, and ``ax_`` is there for what you want to add.
 """
 
 import numpy as np

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure, SubFigure
 
+# Drawn here, as pymatviz (0.18), which draws such tables too, needs plotly, widgets and IPython.
 _N_ELEMENTS = 118
 # Where lanthanides and actinides stand: below the others, with a gap.
 _F_BLOCK_ROWS = {6: 8.3, 7: 9.3}
