@@ -30,8 +30,8 @@ LENGTH = 12
 
 # Atoms further apart than this (Å) count as if they were so far apart: vacuum of any width is the same.
 RADIUS = 6.0
-# Nearest atoms of each element that an atom sees.
-N_NEAREST = 16
+# Nearest atoms of each element that an atom sees: stackings of close-packed layers differ beyond the 18th.
+N_NEAREST = 64
 # Width of a bin, and the error of a number that is looked past, in Å: rounding of coordinates to four
 # decimals moves the numbers by less, strain of 1 % by more than both together.
 # benchmarks/audit.py measures both.
@@ -57,12 +57,13 @@ def structure_fingerprint(structure: Structure | Molecule | StructureArrays) -> 
 
     Notes
     -----
-    For each pair of elements, the distances in Å from an atom of one to its 16 nearest atoms of the other,
+    For each pair of elements, the distances in Å from an atom of one to its 64 nearest atoms of the other,
     in rising order and at most 6 Å, are averaged over the atoms of the first; their standard deviations
-    stand beside the means. Seven fixed projections of all these, one being the mean, are rounded to bins of
-    0.005 Å. The idea is the pointwise distance distribution of Widdowson et al. [1]_, an isometry invariant
-    that changes continuously with the atoms' positions; means, the cap and the projections are ours. It is
-    blind to what lies beyond 6 Å, so a layer has the same fingerprint with any vacuum wider than that.
+    stand beside the means. Seven fixed projections of all these, one of them a mean, are rounded to bins of
+    0.005 Å; the k-th nearest atom counts as 1/sqrt(k). The idea is the pointwise distance distribution of
+    Widdowson et al. [1]_, an isometry invariant that changes continuously with the positions of the atoms;
+    means, the cap and the projections are ours. It is blind to what lies beyond 6 Å: a layer has the same
+    fingerprint with any vacuum wider than that.
 
     References
     ----------
@@ -174,14 +175,17 @@ def _pairs(arrays: StructureArrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @cache
 def _projections(n_values: int) -> np.ndarray:
-    """Return directions of length 1: that of the mean, and fixed ones without any regularity.
+    """Return the directions in which distances count: that of a mean, and fixed ones without regularity.
 
-    Changes of single distances are seen by all of these, and errors of rounding do not add up, since the
-    signs are mixed. Of shape (7, n_values).
+    Those have length 1 and mixed signs, so that changes of a few distances are seen and errors of rounding do
+    not add up. In all of them, the k-th nearest atom counts as 1/sqrt(k). Of shape (7, n_values).
     """
-    place = np.arange(1, n_values + 1)
+    place = np.arange(n_values)
+    share = 1 / np.sqrt(1 + place % N_NEAREST)
     golden = (np.sqrt(5) - 1) / 2
     roots = np.sqrt([2.0, 3.0, 5.0, 7.0, 11.0, 13.0])
-    phases = [place**2 * (1 + row) * golden / 2 + place * root for row, root in enumerate(roots)]
-    directions = [np.full(n_values, np.sqrt(0.5)), *(np.cos(2 * np.pi * np.mod(one, 1)) for one in phases)]
-    return np.sqrt(2 / n_values) * np.stack(directions)
+    phases = np.stack(
+        [(place + 1) ** 2 * (1 + row) * golden / 2 + (place + 1) * root for row, root in enumerate(roots)]
+    )
+    mixed = share * np.cos(2 * np.pi * np.mod(phases, 1))
+    return np.stack([share / share.sum(), *mixed * np.sqrt(2 / (share @ share))])
