@@ -126,14 +126,10 @@ def test_modules_of_two_bases_are_refused_before_training(evaluate, store, monke
     assert "use --combine features, which weighs" in outcome.err
 
 
-def test_modules_of_different_widths_are_refused_before_training(evaluate, store, monkeypatch):
+@pytest.mark.parametrize("how", [[], ["--width", 8]], ids=str)
+def test_modules_of_different_widths_are_mixed(how, evaluate, store):
     modules = ["--module", store / "first", "bundled:emt-volume"]
-    with monkeypatch.context() as patch:
-        patch.setattr(TransferRegressor, "fit", None)
-        outcome = evaluate("--estimators", "scratch,moe", *modules)
-    assert (outcome.status, outcome.out) == (2, "")
-    assert "Got {'first': 8, 'emt-volume': 32}. Set --width 8, say" in outcome.err
-    assert evaluate("--estimators", "moe", *modules, "--cv", 2, "--width", 8).status == 0
+    assert evaluate("--estimators", "moe", *modules, "--cv", 2, *how).status == 0
 
 
 def test_mixture_of_all_modules(evaluate):

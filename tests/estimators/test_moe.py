@@ -354,6 +354,7 @@ def test_gate_and_head_and_experts_have_rates_of_their_own(given, rate, make, la
     [
         (["a", "wide"], {"aggregation": "concat"}),
         (["a", "wide"], {"aggregation": "ensemble"}),
+        (["a", "wide"], {}),
         (["a", "wide"], {"width": 4}),
         (ALL, {"width": 4}),
         (["a", "wide", "b"], {"width": 4, "n_active": 2}),
@@ -611,12 +612,6 @@ def test_duplicates_are_named(make, modules, folder, labelled):
         InvalidParameterError, match=re.escape("several times: ['a', 'a']. Remove the references")
     ):
         make(modules=[modules["a"], modules["b"], folder / "a"]).fit(*labelled)
-
-
-def test_widths_that_cannot_be_added_are_named(make, labelled):
-    message = "features of one width. Got {'a': 8, 'wide': 6}. Set width=6, say"
-    with pytest.raises(InvalidParameterError, match=re.escape(message)):
-        make(["a", "wide"]).fit(*labelled)
 
 
 def test_unknown_layer_group_gets_a_guess(make, labelled):

@@ -120,7 +120,7 @@ def add_mixture(parser: argparse.ArgumentParser) -> None:
         "--width",
         type=positive,
         metavar="N",
-        help="map the features of each module to this width, to add those of different widths",
+        help="map the features of each module to this width (default: those of unlike width to that of most)",
     )
     parser.add_argument(
         "--combine",

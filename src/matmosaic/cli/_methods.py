@@ -271,16 +271,13 @@ def _together(
 
 
 def check_mixtures(candidates: Iterable[Candidate], settings: Settings) -> None:
-    """Raise an error if a mixture keeps more modules than it is given, or adds or averages unlike ones."""
-    from matmosaic.estimators._experts import check_widths
+    """Raise an error if a mixture keeps more modules than it is given, or averages unlike ones."""
     from matmosaic.learning.merging import check_mergeable
 
     for candidate in candidates:
         if candidate.method.modules != "all":
             continue
         names, heeds = [module.card.name for module in candidate.given], candidate.method.heeds
-        if "aggregation" in heeds and settings.aggregation == "add" and settings.width is None:
-            check_widths(names, [module.build_backbone() for module in candidate.given])
         if "combine" in heeds and settings.combine == "parameters":
             check_mergeable(candidate.given, names)
         if settings.n_active is not None and settings.n_active > len(candidate.given):
