@@ -59,9 +59,11 @@ class ProbeRegressor(RegressorMixin, Savable):
         featurizers, such as ``"featurizer:matminer-fast"``, or such objects. A :class:`DerivedFeature` may
         stand here as well as in ``derived``.
     estimator : str, scikit-learn regressor or None, default=None
-        ``"svr"``, ``"kernel_ridge"``, ``"gaussian_process"``, ``"ridge"`` or ``"trees"``, a regressor or a
-        pipeline of your own, or None: the best of support vectors and kernel ridge, of the labels or of their
-        logarithm, with kernel width and penalty found by inner cross-validation.
+        None is the mean of a Gaussian process and of support vector regression, on a kernel that gives each
+        source the weight that makes the labels most likely; labels or their logarithm are learnt, whichever
+        is better for rows that are left out. ``"gaussian_process"`` is that process alone. ``"svr"`` and
+        ``"kernel_ridge"`` take all sources alike, and find everything by inner cross-validation. ``"ridge"``
+        and ``"trees"`` are linear and extremely randomised trees. Or a regressor or pipeline of your own.
     features : bool, default=True
         Whether modules give their features.
     predictions : bool, default=True
@@ -233,6 +235,8 @@ class ProbeRegressor(RegressorMixin, Savable):
         preparation = prepare(columns, self._owners.tolist(), y, weight, rng=rng, **how)
         weights = {} if weight is None else {"sample_weight": weight}
         self._preparation = preparation
+        if "sources" in regressor.get_params():
+            regressor.set_params(sources=preparation.groups(self._owners).tolist())
         self.estimator_ = regressor.fit(preparation(columns), y, **weights)
         self.n_train_ = len(y)
         self._importances = self._permuted(columns, y, rng)
@@ -274,7 +278,7 @@ class ProbeRegressor(RegressorMixin, Savable):
             What becomes of rows that cannot be used (disordered, unreadable, with elements that a module
             does not know): an error that names them, or NaN in their places and a warning.
         return_std : bool, default=False
-            Return standard deviations, too, if the regressor offers them, as ``"gaussian_process"`` does.
+            Return standard deviations, too, if the regressor offers them, as the default does.
 
         Returns
         -------
@@ -289,8 +293,8 @@ class ProbeRegressor(RegressorMixin, Savable):
         check_is_fitted(self, self._fitted_by)
         if return_std and not _offers_std(self.estimator_):
             raise InvalidParameterError(
-                f"'return_std' needs a regressor that offers standard deviations, such as "
-                f"estimator='gaussian_process'. Got {type(self.estimator_).__name__}."
+                "'return_std' needs a regressor that offers standard deviations, such as estimator=None or "
+                f"'gaussian_process'. Got {type(self.estimator_).__name__}."
             )
         predicted = predict_rows(
             X,

@@ -62,6 +62,10 @@ class Preparation:
         values = np.where(np.isfinite(values), values, 0.0).clip(-LARGEST, LARGEST) * self.factor
         return values if self.components is None else values @ self.components.T
 
+    def groups(self, sources: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the source of each column that is returned, given those of all; one for all components."""
+        return sources[self.kept] if self.components is None else np.zeros(len(self.components), dtype=int)
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, as the constructor takes them."""
         return {name: value for name, value in vars(self).items() if value is not None}

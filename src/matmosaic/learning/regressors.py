@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.base import is_regressor
 
 from matmosaic.exceptions import InvalidParameterError, suggest
-from matmosaic.learning.gaussian import GaussianProcess
-from matmosaic.learning.kernels import KernelRegressor
+from matmosaic.learning.kernel_search import KernelRegressor
+from matmosaic.learning.process import SourceProcess
 
 __all__ = ["REGRESSORS", "make_regressor"]
 
@@ -30,9 +30,9 @@ def _trees(seed: int) -> Any:
 
 
 REGRESSORS: dict[str, Callable[[int], Any]] = {
-    "svr": lambda seed: KernelRegressor(("svr",), random_state=seed),
-    "kernel_ridge": lambda seed: KernelRegressor(("kernel_ridge",), random_state=seed),
-    "gaussian_process": lambda seed: GaussianProcess(),
+    "svr": lambda seed: KernelRegressor("svr", random_state=seed),
+    "kernel_ridge": lambda seed: KernelRegressor("kernel_ridge", random_state=seed),
+    "gaussian_process": lambda seed: SourceProcess(svr=False, random_state=seed),
     "ridge": _ridge,
     "trees": _trees,
 }
@@ -56,7 +56,7 @@ def make_regressor(estimator: Any, seed: int) -> Any:
     from sklearn.base import clone
 
     if estimator is None:
-        return KernelRegressor(("svr", "kernel_ridge"), random_state=seed)
+        return SourceProcess(random_state=seed)
     if isinstance(estimator, str):
         if estimator not in REGRESSORS:
             raise InvalidParameterError(suggest(estimator, REGRESSORS, what="value of 'estimator'"))

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 
 from matmosaic.exceptions import InvalidParameterError, ModuleFormatError, suggest
-from matmosaic.learning.gaussian import GaussianProcess
-from matmosaic.learning.kernels import KernelExpansion, KernelRegressor, LabelScale
+from matmosaic.learning.kernel_search import KernelRegressor
+from matmosaic.learning.kernels import KernelExpansion, LabelScale, SourceKernel
+from matmosaic.learning.process import SourceProcess
 from matmosaic.learning.regressors import RIDGE_ALPHAS
 from matmosaic.learning.targets import TargetScale
 
@@ -67,41 +68,56 @@ def regressor_from_state(state: Mapping[str, Any], arrays: Mapping[str, NDArray[
     return _KINDS[kind][2](rest, arrays)
 
 
-def _kernel_state(regressor: KernelRegressor) -> State:
+def _expansion_state(regressor: KernelRegressor | SourceProcess) -> State:
     expansion = regressor.expansion_
     state = {
         "offset": expansion.offset,
-        "gamma": expansion.gamma,
+        "amplitude": expansion.kernel.amplitude,
         "low": expansion.labels.low,
         "scale": asdict(expansion.labels.scale),
         "best_params": regressor.best_params_,
         "best_score": regressor.best_score_,
-        "methods": list(regressor.methods),
     }
-    return state, {"rows": expansion.rows, "dual": expansion.dual}
+    arrays = {
+        "rows": expansion.rows,
+        "dual": expansion.dual,
+        "scales": expansion.kernel.scales,
+        "slopes": expansion.kernel.slopes,
+    }
+    return state, arrays
+
+
+def _set_expansion(regressor: Any, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    labels = LabelScale(state["low"], TargetScale(**state["scale"]))
+    kernel = SourceKernel(state["amplitude"], arrays["scales"], arrays["slopes"])
+    regressor.expansion_ = KernelExpansion(arrays["rows"], arrays["dual"], state["offset"], kernel, labels)
+    regressor.best_params_, regressor.best_score_ = dict(state["best_params"]), state["best_score"]
+    regressor.n_features_in_ = arrays["rows"].shape[1]
+
+
+def _kernel_state(regressor: KernelRegressor) -> State:
+    state, arrays = _expansion_state(regressor)
+    return {**state, "method": regressor.method}, arrays
 
 
 def _kernel_from_state(state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> KernelRegressor:
-    labels = LabelScale(state["low"], TargetScale(**state["scale"]))
-    regressor = KernelRegressor(tuple(state["methods"]))
-    regressor.expansion_ = KernelExpansion(
-        arrays["rows"], arrays["dual"], state["offset"], state["gamma"], labels
-    )
-    regressor.best_params_, regressor.best_score_ = dict(state["best_params"]), state["best_score"]
-    regressor.n_features_in_ = arrays["rows"].shape[1]
+    regressor = KernelRegressor(state["method"])
+    _set_expansion(regressor, state, arrays)
     return regressor
 
 
-def _gaussian_state(regressor: GaussianProcess) -> State:
-    state = {"scale": asdict(regressor.scale_), "parameters": regressor.best_params_}
-    return state, {"rows": regressor.rows_, "labels": regressor.labels_}
+def _process_state(regressor: SourceProcess) -> State:
+    state, arrays = _expansion_state(regressor)
+    own = {"row_weights": regressor.row_weights_, "source_weights": regressor.source_weights_}
+    return {**state, "noise": regressor.noise_, "svr": regressor.svr}, {**arrays, **own}
 
 
-def _gaussian_from_state(state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> GaussianProcess:
-    regressor = GaussianProcess()
-    regressor.scale_ = TargetScale(**state["scale"])
-    regressor.n_features_in_ = arrays["rows"].shape[1]
-    return regressor.set_learnt(arrays["rows"], arrays["labels"], **state["parameters"])
+def _process_from_state(state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> SourceProcess:
+    regressor = SourceProcess(svr=state["svr"])
+    _set_expansion(regressor, state, arrays)
+    regressor.noise_, regressor.row_weights_ = state["noise"], arrays["row_weights"]
+    regressor.source_weights_ = arrays["source_weights"]
+    return regressor
 
 
 def _ridge_state(regressor: RidgeCV) -> State:
@@ -118,6 +134,6 @@ def _ridge_from_state(state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any
 
 _KINDS: dict[str, tuple[type, Any, Any]] = {
     "kernel": (KernelRegressor, _kernel_state, _kernel_from_state),
-    "gaussian_process": (GaussianProcess, _gaussian_state, _gaussian_from_state),
+    "process": (SourceProcess, _process_state, _process_from_state),
     "ridge": (RidgeCV, _ridge_state, _ridge_from_state),
 }
