@@ -50,10 +50,13 @@ class Crystal:
     ----------
     structure : pymatgen Structure or Molecule
         Ordered. It is not changed.
+    compressed : bool, default=True
+        Whether one site stands for all that are equivalent to it.
     """
 
-    def __init__(self, structure: Any) -> None:
+    def __init__(self, structure: Any, *, compressed: bool = True) -> None:
         self.structure = structure
+        self.compressed = compressed
         self.periodic = hasattr(structure, "lattice")
 
     def __str__(self) -> str:
@@ -97,7 +100,7 @@ class Crystal:
     @cached_property
     def _orbits(self) -> tuple[np.ndarray, np.ndarray]:
         orbits = np.arange(len(self.structure))
-        if len(self.structure) > len(self.elements):  # otherwise no two sites can be equal
+        if self.compressed and len(self.structure) > len(self.elements):  # or no two sites can be equal
             with suppress(ValueError):
                 orbits = self._symmetry(ORBIT_TOLERANCE).crystallographic_orbits
         _, rows, counts = np.unique(orbits, return_index=True, return_counts=True)
@@ -106,12 +109,29 @@ class Crystal:
     def _symmetry(self, tolerance: float, angle_tolerance: float = -1.0) -> Any:
         import spglib
 
-        numbers = [specie.Z for specie in self.species]
-        cell = (self.structure.lattice.matrix, self.structure.frac_coords, numbers)
-        found = spglib.get_symmetry_dataset(cell, symprec=tolerance, angle_tolerance=angle_tolerance)
+        found = spglib.get_symmetry_dataset(
+            self._spglib_cell, symprec=tolerance, angle_tolerance=angle_tolerance
+        )
         if found is None:
             raise ValueError("spglib finds no symmetry")
         return found
+
+    @property
+    def _spglib_cell(self) -> Any:
+        numbers = [specie.Z for specie in self.species]
+        return self.structure.lattice.matrix, self.structure.frac_coords, numbers
+
+    @cached_property
+    def primitive(self) -> Any:
+        """A primitive cell; the structure itself if spglib finds none."""
+        import spglib
+        from pymatgen.core import Element, Structure
+
+        found = spglib.find_primitive(self._spglib_cell, symprec=ORBIT_TOLERANCE)
+        if found is None or len(found[2]) == len(self.structure):
+            return self.structure
+        lattice, places, numbers = found
+        return Structure(lattice, [Element.from_Z(int(number)) for number in numbers], places)
 
     # --- surroundings --------------------------------------------------------------------------------
 
@@ -142,15 +162,21 @@ class Crystal:
         starts = np.searchsorted(centres[order], np.arange(1, len(sites)))
         return [Neighbours(points[part], vectors[part], distances[part]) for part in np.split(order, starts)]
 
-    @cached_property
+    @property
     def cells(self) -> list[Cell]:
         """The Voronoi cells of the representatives."""
+        if self._cells is None:
+            raise ValueError(f"a Voronoi cell reaches farther than {LARGEST_RADIUS / 2} Å")
+        return self._cells
+
+    @cached_property
+    def _cells(self) -> list[Cell] | None:
         around, radius = self.neighbours, NEIGHBOUR_RADIUS
         found = [find_cell(one, radius) for one in around]
         while any(cell is None for cell in found):
             radius *= 1.5
             if radius > LARGEST_RADIUS:
-                raise ValueError(f"a Voronoi cell reaches farther than {LARGEST_RADIUS / 2} Å")
+                return None
             around = self.neighbours_within(radius)
             found = [cell or find_cell(one, radius) for cell, one in zip(found, around, strict=True)]
         return [cell for cell in found if cell is not None]

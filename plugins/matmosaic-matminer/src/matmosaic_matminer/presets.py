@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from matmosaic_matminer import composition, sites, structure
+from matmosaic_matminer import charges, composition, coordination, sites, structure
 from matmosaic_matminer.descriptors import Descriptor
 
 
@@ -40,6 +40,8 @@ CHEAP_STRUCTURE = (
     structure.PACKING,
     structure.ORDERING,
     sites.COORDINATION,
+    coordination.COORDINATION_NUMBERS,
+    coordination.DIMENSIONALITY,
     sites.BOND_LENGTH,
     sites.LOCAL_DIFFERENCE,
     sites.VORONOI,
@@ -49,9 +51,11 @@ CHEAP_STRUCTURE = (
     sites.BEHLER,
 )
 
+SLOW_STRUCTURE = (coordination.MOTIFS, sites.ORDER_PARAMETERS, charges.EWALD)
+
 PRESETS = {
     "composition": Preset("1", composition.CHEAP),
     "structure": Preset("1", CHEAP_STRUCTURE),
     "fast": Preset("1", (*composition.CHEAP, *CHEAP_STRUCTURE)),
-    "full": Preset("1", (*composition.ALL, *CHEAP_STRUCTURE)),
+    "full": Preset("1", (*composition.ALL, charges.OXIDATION_STATES, *CHEAP_STRUCTURE, *SLOW_STRUCTURE)),
 }
