@@ -20,10 +20,11 @@ class MatminerFeaturizer(Featurizer):
 
     Parameters
     ----------
-    preset : {"composition", "fast", "full", "structure"}, default="fast"
+    preset : str, default="fast"
         ``"composition"``: statistics of elemental properties and other descriptors of the composition;
         ``"structure"``: density, symmetry, order, and statistics of descriptors of sites; ``"fast"``: both;
-        ``"full"``: the slow ones as well.
+        ``"full"``: the slow ones and those that many compounds lack as well; or one of their groups, as
+        `get_feature_groups_out` names them.
     n_jobs : int or None, default=None
         Processes, as in joblib.
     memory : None, str, path-like or joblib.Memory, default=None
@@ -46,7 +47,7 @@ class MatminerFeaturizer(Featurizer):
     >>> from matmosaic.datasets import load_alloys
     >>> X, y = load_alloys(target="shear_modulus", return_X_y=True)
     >>> MatminerFeaturizer("composition").transform(X[:3]).shape
-    (3, 156)
+    (3, 154)
     """
 
     def __init__(self, preset: str = "fast", *, n_jobs: int | None = None, memory: Any = None) -> None:
@@ -96,6 +97,20 @@ class MatminerFeaturizer(Featurizer):
             If there is no such preset.
         """
         return self._preset().names
+
+    def get_feature_groups_out(self) -> np.ndarray:
+        """Return the kind of each feature, such as ``"symmetry"``, for learners that weigh kinds.
+
+        Returns
+        -------
+        ndarray of str objects, shape (n_features,)
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such preset.
+        """
+        return self._preset().group_names
 
     def identity(self) -> str:
         """Return a text that changes with the preset and its version."""

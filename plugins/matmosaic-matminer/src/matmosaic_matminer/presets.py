@@ -10,52 +10,71 @@ import numpy as np
 from matmosaic_matminer import charges, composition, coordination, sites, structure
 from matmosaic_matminer.descriptors import Descriptor
 
+GROUPS: dict[str, tuple[Descriptor, ...]] = {
+    "composition": composition.CHEAP,
+    "symmetry": (structure.SYMMETRY, structure.COMPLEXITY),
+    "packing": (
+        structure.DENSITY,
+        structure.PACKING,
+        structure.HETEROGENEITY,
+        structure.ORDERING,
+        sites.VORONOI,
+    ),
+    "coordination": (
+        coordination.DIMENSIONALITY,
+        coordination.COORDINATION_NUMBERS,
+        sites.COORDINATION,
+        sites.BOND_LENGTH,
+        sites.BOND_ORDER,
+        sites.LOCAL_DIFFERENCE,
+    ),
+    "radial": (sites.GRDF, sites.AGNI, sites.BEHLER),
+    "motifs": (coordination.MOTIFS,),
+    "elements": (composition.MORE_ELEMENT_PROPERTY,),
+    # Of models of metals: NaN where an element is none.
+    "alloys": (composition.YANG, composition.MIEDEMA),
+    "charges": (charges.OXIDATION_STATES, charges.EWALD),
+}
+"""Descriptors of one kind."""
+
+CHEAP_STRUCTURE = ("symmetry", "packing", "coordination", "radial")
+
 
 @dataclass(frozen=True)
 class Preset:
-    """Descriptors under a name.
+    """Groups of descriptors under a name.
 
     Parameters
     ----------
     version : str
         Changed whenever a feature is added, removed, renamed or computed otherwise.
-    descriptors : tuple of Descriptor
+    groups : tuple of str
         In the order of their features.
     """
 
     version: str
-    descriptors: tuple[Descriptor, ...]
+    groups: tuple[str, ...]
+
+    @cached_property
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        """All descriptors, in the order of their features."""
+        return tuple(one for group in self.groups for one in GROUPS[group])
 
     @cached_property
     def names(self) -> np.ndarray:
         """Names of the features with units, shape (n_features,)."""
         return np.array([name for one in self.descriptors for name in one.names], dtype=object)
 
+    @cached_property
+    def group_names(self) -> np.ndarray:
+        """Group of each feature, shape (n_features,)."""
+        widths = {group: sum(len(one.names) for one in GROUPS[group]) for group in self.groups}
+        return np.repeat(np.array([*widths], dtype=object), [*widths.values()])
 
-CHEAP_STRUCTURE = (
-    structure.DENSITY,
-    structure.SYMMETRY,
-    structure.COMPLEXITY,
-    structure.HETEROGENEITY,
-    structure.PACKING,
-    structure.ORDERING,
-    sites.COORDINATION,
-    coordination.COORDINATION_NUMBERS,
-    coordination.DIMENSIONALITY,
-    sites.BOND_LENGTH,
-    sites.LOCAL_DIFFERENCE,
-    sites.VORONOI,
-    sites.BOND_ORDER,
-    sites.GRDF,
-    sites.AGNI,
-    sites.BEHLER,
-)
-
-SLOW_STRUCTURE = (coordination.MOTIFS, sites.ORDER_PARAMETERS, charges.EWALD)
 
 PRESETS = {
-    "composition": Preset("1", composition.CHEAP),
+    **{group: Preset("1", (group,)) for group in GROUPS},
     "structure": Preset("1", CHEAP_STRUCTURE),
-    "fast": Preset("1", (*composition.CHEAP, *CHEAP_STRUCTURE)),
-    "full": Preset("1", (*composition.ALL, charges.OXIDATION_STATES, *CHEAP_STRUCTURE, *SLOW_STRUCTURE)),
+    "fast": Preset("1", ("composition", *CHEAP_STRUCTURE)),
+    "full": Preset("1", tuple(GROUPS)),
 }

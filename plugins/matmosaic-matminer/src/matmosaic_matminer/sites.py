@@ -200,22 +200,3 @@ LOCAL_DIFFERENCE = over_sites(
     _local_difference,
     WARD_STATISTICS,
 )
-
-
-# --- of matminer -----------------------------------------------------------------------------------------
-
-
-@cache
-def _order_parameters() -> Any:
-    from matminer.featurizers.site import OPSiteFingerprint
-
-    return OPSiteFingerprint()
-
-
-ORDER_PARAMETERS = over_sites(
-    "OPSiteFingerprint",
-    lambda: [(label, "") for label in _order_parameters().feature_labels()],
-    lambda crystal: [
-        _order_parameters().featurize(crystal.structure, int(row)) for row in crystal.representatives
-    ],
-)

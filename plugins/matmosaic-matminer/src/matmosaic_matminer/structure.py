@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,18 @@ def _density(crystal: Crystal) -> list[float]:
 
 
 def _symmetry(crystal: Crystal) -> list[float]:
-    """Return the order of the point group, too: the number of operations grows with the cell."""
     found = crystal.space_group
     system = next(number for last, number in CRYSTAL_SYSTEMS.items() if found.number <= last)
-    n_rotations = len(np.unique(found.rotations, axis=0))
-    return [found.number, system, found.pointgroup in CENTROSYMMETRIC, n_rotations]
+    return [found.number, system, found.pointgroup in CENTROSYMMETRIC, _point_group_order(found.hall_number)]
+
+
+@cache
+def _point_group_order(hall_number: int) -> int:
+    """Return how many rotations there are: of all operations, there are more in larger cells."""
+    import spglib
+
+    operations: Any = spglib.get_symmetry_from_database(hall_number)
+    return len(np.unique(operations["rotations"], axis=0))
 
 
 def _complexity(crystal: Crystal) -> list[float]:
@@ -84,7 +92,10 @@ DENSITY = Descriptor(
 SYMMETRY = Descriptor(
     "GlobalSymmetryFeatures",
     _named(
-        ("spacegroup_num", ""), ("crystal_system_int", ""), ("is_centrosymmetric", ""), ("n_rotations", "")
+        ("spacegroup_num", ""),
+        ("crystal_system_int", ""),
+        ("is_centrosymmetric", ""),
+        ("point group order", ""),
     ),
     _symmetry,
 )
