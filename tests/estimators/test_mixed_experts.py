@@ -301,10 +301,7 @@ def test_column_without_numbers_is_nothing(make, labelled):
             return np.r_[super().featurize(structure)[:4], np.nan]
 
     X, y = labelled
-    with pytest.warns(UndefinedFeaturesWarning):
-        fitted = make(["a", Hollow()]).fit(X, y)
-    with pytest.warns(UndefinedFeaturesWarning):
-        assert np.isfinite(fitted.predict(X)).all()
+    assert np.isfinite(make(["a", Hollow()]).fit(X, y).predict(X)).all()
 
 
 # --- the guard ---------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from matmosaic.learning.aggregation import (
     AddFeatures,
     ConcatFeatures,
     EnsembleHeads,
-    Projection,
 )
 
 WIDTHS = [3, 3, 3]
@@ -65,30 +64,6 @@ def test_every_aggregation_maps(aggregation, rng):
     part.fit_scales(given, torch.ones(6))
     assert [one.shape for one in part.prepared(given, [0, 1])] == [(6, 3), (6, 3)]
     assert part(given, torch.tensor([0.5, 0.5]), [0, 1]).shape == (6, 1)
-
-
-def test_maps_begin_with_principal_components_of_unit_spread(rng):
-    """Of the weighted rows, the largest first; by the covariance, written out."""
-    values, weight = rng.normal(size=(50, 6)) @ rng.normal(size=(6, 6)) + 3, rng.uniform(size=50)
-    projection = Projection(6, 3)
-    projection.fit(torch.tensor(values, dtype=torch.float32), torch.tensor(weight, dtype=torch.float32))
-    got = projection(torch.tensor(values, dtype=torch.float32)).detach().numpy()
-    share = weight / weight.sum()
-    centred = values - share @ values
-    size, direction = np.linalg.eigh((share[:, None] * centred).T @ centred)
-    expected = centred @ direction[:, :-4:-1] / np.sqrt(size[:-4:-1])
-    assert_equal(torch.tensor(np.abs(got)), np.abs(expected))
-
-
-def test_map_to_more_than_there_are_components_is_zero_there(rng):
-    values = torch.tensor(rng.normal(size=(4, 9)), dtype=torch.float32)
-    projection = Projection(9, 5)
-    projection.fit(values, torch.ones(4))
-    got = projection(values)
-    assert_equal(got[:, 3:], np.zeros((4, 2)))
-    assert_equal(got[:, :3].std(dim=0, unbiased=False), np.ones(3))
-    projection.fit(torch.zeros(4, 9), torch.ones(4))
-    assert_equal(projection(values), np.zeros((4, 5)))
 
 
 def test_concat_puts_zeros_where_no_expert_is_active(features):

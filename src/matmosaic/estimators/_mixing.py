@@ -79,7 +79,8 @@ class MixtureRegressor(SavableRegressor):
         return scores / scores.sum()
 
     def _scale_features(self, model: MixtureModel, features: Sequence[Tensor], rows: TableDataset) -> None:
-        model.aggregation.fit_scales(list(features), rows.targets[:, 1], standardize=self.standardize)
+        if self.standardize:
+            model.aggregation.fit_scales(list(features), rows.targets[:, 1])
 
     def _choose(self, model: MixtureModel, frozen: Sequence[Tensor], train: TableDataset) -> list[int]:
         """Return the numbers of the experts to train; set first scores of the gate that were given."""

@@ -45,9 +45,9 @@ class MoERegressor(MixtureRegressor):
     gate_penalty : float, default=0.01
         Factor :math:`\lambda` of the penalty that favours few experts.
     width : int or None, default=None
-        What features are mapped to first, by a learned linear map that begins with their principal
-        components: those of featurizers, and with ``"add"`` those of all modules. None stands for the
-        width of most modules (64 if there are none), and then modules of this width are not mapped.
+        What features are mapped to first, by a learned linear map: those of featurizers, and with
+        ``"add"`` those of all modules. None stands for the width of most modules (64 if there are none),
+        and then modules of this width are not mapped.
     standardize : bool, default=True
         Let the heads see features of zero mean and unit spread on the training rows. False is the
         published model.

@@ -3,45 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from matmosaic.backbones import MLP
-from matmosaic.backbones.layers import SMALLEST_SPREAD, FeatureScale
-
-
-class Projection(nn.Linear):
-    """A learned linear map of many features to few that can begin with their principal components.
-
-    There may be more features than rows: a map that begins with what varies most needs to learn less.
-
-    Parameters
-    ----------
-    n_in, n_out : int
-        Number of features before and after.
-    """
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__(n_in, n_out)
-
-    @torch.no_grad()
-    def fit(self, features: Tensor, row_weight: Tensor) -> None:
-        """Begin with principal components, of unit spread, of features (n_rows, n_in) of weighted rows."""
-        share = (row_weight / row_weight.sum()).cpu().numpy().astype(float)
-        values = features.cpu().numpy().astype(float)
-        if not np.isfinite(values).all():  # Training will tell.
-            return
-        mean = share @ values
-        _, spread, directions = np.linalg.svd((values - mean) * np.sqrt(share)[:, None], full_matrices=False)
-        n_components = min(self.out_features, int((spread > SMALLEST_SPREAD * spread[0]).sum()))
-        weight = np.zeros((self.out_features, self.in_features))
-        weight[:n_components] = directions[:n_components] / spread[:n_components, None]
-        self.weight.copy_(torch.as_tensor(weight))
-        self.bias.copy_(torch.as_tensor(-weight @ mean))
+from matmosaic.backbones.layers import FeatureScale
 
 
 class Aggregation(nn.Module, ABC):
@@ -70,7 +39,7 @@ class Aggregation(nn.Module, ABC):
         pairs = list(zip(widths, self.projected, strict=True))
         self.build([one if to is None else to for one, to in pairs], head_widths)
         self.projections = nn.ModuleList(
-            nn.Identity() if to is None else Projection(one, to) for one, to in pairs
+            nn.Identity() if to is None else nn.Linear(one, to) for one, to in pairs
         )
 
     @abstractmethod
@@ -96,24 +65,11 @@ class Aggregation(nn.Module, ABC):
         scaled = [self.scales[number](values) for number, values in zip(active, features, strict=True)]
         return [self.projections[number](values) for number, values in zip(active, scaled, strict=True)]
 
-    def fit_scales(self, features: list[Tensor], row_weight: Tensor, *, standardize: bool = True) -> None:
-        """Read scales, and the first values of projections, off some structures.
-
-        Parameters
-        ----------
-        features : list of Tensor of shape (n_structures, width of the expert)
-            Of all experts.
-        row_weight : Tensor of shape (n_structures,)
-            Weights of the structures.
-        standardize : bool, default=True
-            Whether scales are fitted.
-        """
-        parts = zip(self.scales, self.projections, features, strict=True)
-        for scale, projection, values in cast("Iterable[tuple[FeatureScale, nn.Module, Tensor]]", parts):
-            if standardize:
-                scale.fit(values, row_weight)
-            if isinstance(projection, Projection):
-                projection.fit(scale(values), row_weight)
+    def fit_scales(self, features: list[Tensor], row_weight: Tensor) -> None:
+        """Read the scales of all experts' features (n_structures, width) off some structures."""
+        scales = cast("list[FeatureScale]", list(self.scales))
+        for scale, values in zip(scales, features, strict=True):
+            scale.fit(values, row_weight)
 
 
 class AddFeatures(Aggregation):
@@ -131,13 +87,12 @@ class AddFeatures(Aggregation):
         """Return the weighted sum of features (n_structures, width)."""
         return torch.einsum("i,inf->nf", weights, torch.stack(self.prepared(features, active)))
 
-    def fit_scales(self, features: list[Tensor], row_weight: Tensor, *, standardize: bool = True) -> None:
+    def fit_scales(self, features: list[Tensor], row_weight: Tensor) -> None:
         """Scale each expert's features, then their even sum, whose spread is smaller than each one's."""
-        super().fit_scales(features, row_weight, standardize=standardize)
-        if standardize:
-            even = torch.full((len(features),), 1.0 / len(features), dtype=row_weight.dtype)
-            every = list(range(len(features)))
-            self.head.scale.fit(self.mixed(features, even.to(row_weight.device), every), row_weight)
+        super().fit_scales(features, row_weight)
+        even = torch.full((len(features),), 1.0 / len(features), dtype=row_weight.dtype)
+        every = list(range(len(features)))
+        self.head.scale.fit(self.mixed(features, even.to(row_weight.device), every), row_weight)
 
 
 class ConcatFeatures(Aggregation):

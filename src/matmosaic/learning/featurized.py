@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from typing import Any, cast
 
 import numpy as np
@@ -10,11 +12,15 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from matmosaic.backbones import Backbone, replace
+from matmosaic.exceptions import UndefinedFeaturesWarning
 from matmosaic.featurizers import Featurizer
 from matmosaic.graphs import GraphSettings, GraphTable
 
 __all__ = ["FeatureExpert", "without_graphs"]
 
+logger = logging.getLogger(__name__)
+
+ROWS_NAMED = 10
 # Features are in single precision: a smaller spread, relative to the mean of a column, is rounding.
 SMALLEST_SPREAD = 1e-6
 # Standard deviations: a test row far outside of what was learnt from must not drive a linear map to infinity.
@@ -50,11 +56,19 @@ class FeatureExpert(Backbone):
         return ()
 
     def raw_features(self, structures: Any) -> Tensor:
-        """Return what the featurizer gives for structures (n_structures, n_features), NaN where undefined."""
-        values = np.asarray(self.featurizer.transform(structures), dtype=float)
-        values = np.where(np.isfinite(values), values, np.nan)
-        with np.errstate(over="ignore"):  # What single precision cannot hold counts as undefined.
-            return torch.as_tensor(values, dtype=torch.get_default_dtype())
+        """Return what the featurizer gives for structures (n_structures, n_features), NaN where undefined.
+
+        Warns
+        -----
+        UndefinedFeaturesWarning
+            If there are structures of which it knows nothing.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UndefinedFeaturesWarning)  # single gaps are filled here
+            values = np.asarray(self.featurizer.transform(structures), dtype=float)
+        _tell(type(self.featurizer).__name__, ~np.isfinite(values))
+        # What single precision cannot hold becomes infinite, which counts as undefined.
+        return torch.as_tensor(values, dtype=torch.get_default_dtype())
 
     def features(self, structures: Any) -> np.ndarray:
         """Return imputed and standardised features (n_structures, n_features), dimensionless."""
@@ -66,6 +80,23 @@ class FeatureExpert(Backbone):
 
     def _stage(self) -> Standardise:
         return cast("Standardise", self.stages["standardise"])
+
+
+def _tell(who: str, undefined: np.ndarray) -> None:
+    """Write to the log where features are undefined, and warn of rows that have none."""
+    logger.info(
+        "%s: features of %d of %d rows are undefined", who, undefined.any(axis=1).sum(), len(undefined)
+    )
+    rows = np.flatnonzero(undefined.all(axis=1))
+    if len(rows):
+        named = ", ".join(f"X[{row}]" for row in rows[:ROWS_NAMED])
+        warnings.warn(
+            f"{who} describes {len(rows)} of {len(undefined)} rows not at all: {named}"
+            f"{', ...' if len(rows) > ROWS_NAMED else ''}. To it they are as the mean of the training rows. "
+            f"{who}().transform(X) says why.",
+            UndefinedFeaturesWarning,
+            stacklevel=3,
+        )
 
 
 class Standardise(nn.Module):
