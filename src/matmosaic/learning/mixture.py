@@ -23,7 +23,7 @@ from matmosaic.learning.parallel import differentiable_side_by_side
 from matmosaic.structures import as_structures
 
 # Of Adam: maps of hundreds of features are learnt from hundreds of rows.
-PROJECTION_DECAY = 1e-3
+PROJECTION_DECAY = 1e-4
 
 
 class MixtureModel(nn.Module):
