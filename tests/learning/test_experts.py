@@ -15,6 +15,7 @@ from matmosaic.backbones.cgcnn import CGCNN
 from matmosaic.exceptions import TrunkMemoryWarning
 from matmosaic.graphs import GraphSettings, GraphTable
 from matmosaic.learning.experts import ExpertInput, ExpertTable, _warn_of_memory, run_trunks
+from matmosaic.learning.featurized import without_graphs
 
 PLENTY = 2**30
 
@@ -150,6 +151,27 @@ def test_start_of_an_expert_without_a_trunk_is_its_graph(strained):
     assert batch.start(0) == 0
     assert torch.equal(batch.graph(0).distance, given.select([1, 2]).distance)
     assert (len(batch), batch.on_cpu) == (2, True)
+
+
+def test_features_without_graphs_pass_trunks_by(make_experts, table, strained):
+    """They are all there is of their expert, on whatever device, and stay when trunks are forgotten."""
+    given = table(2)
+    features = torch.arange(24.0).reshape(12, 2)
+    own = ExpertTable(
+        [*given.tables, without_graphs(12)], [given.inputs[0], ExpertInput(1, fields={"u": features})]
+    )
+    (network,) = make_experts("last")
+    done = run([network, network], own)
+    assert done.inputs[1].fields["u"] is features
+    assert done.inputs[0].start > 0
+    batch = done.select([3, 1])
+    assert (batch.start(1), batch.graph(1).u.tolist()) == (0, [[6.0, 7.0], [2.0, 3.0]])
+    raw = done.raw([1, 0])
+    assert raw.inputs[0].fields["u"] is features
+    assert (raw.inputs[1].start, raw.inputs[1].fields) == (0, {})
+    assert done.to("meta").inputs[1].fields["u"].device.type == "meta"
+    done.keep_experts([1])
+    assert (len(done), len(done.tables), done.tables[0].n_atoms) == (12, 1, 0)
 
 
 # --- memory ------------------------------------------------------------------------------------------

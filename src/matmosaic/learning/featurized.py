@@ -119,9 +119,9 @@ class Standardise(nn.Module):
     @torch.no_grad()
     def fit(self, values: Tensor, weight: Tensor) -> None:
         """Take weighted mean and spread of what is there in each column; drop columns that say nothing."""
-        numbers = values.double().cpu().numpy()
+        numbers = values.cpu().double().numpy()
         present = np.isfinite(numbers)
-        share = present * weight.double().cpu().numpy()[:, None]
+        share = present * weight.cpu().double().numpy()[:, None]
         total = np.maximum(share.sum(axis=0), np.finfo(float).tiny)
         numbers = np.where(present, numbers, 0.0)
         mean = (share * numbers).sum(axis=0) / total
