@@ -109,9 +109,11 @@ class Crystal:
     def _symmetry(self, tolerance: float, angle_tolerance: float = -1.0) -> Any:
         import spglib
 
-        found = spglib.get_symmetry_dataset(
-            self._spglib_cell, symprec=tolerance, angle_tolerance=angle_tolerance
-        )
+        options = {"symprec": tolerance, "angle_tolerance": angle_tolerance}
+        try:
+            found = spglib.get_symmetry_dataset(self._spglib_cell, **options)
+        except Exception as error:  # of newer versions of spglib; older ones return None
+            raise ValueError(f"spglib finds no symmetry: {error}") from error
         if found is None:
             raise ValueError("spglib finds no symmetry")
         return found

@@ -113,10 +113,12 @@ def _around(compute: Callable[[Neighbours], Any]) -> Callable[[Crystal], list[An
     return lambda crystal: [compute(around) for around in crystal.neighbours]
 
 
-AGNI = over_sites("AGNIFingerprints", lambda: [(f"eta={eta:.2e} Å", "") for eta in AGNI_ETAS], _around(_agni))
+AGNI = over_sites(
+    "AGNIFingerprints", lambda: [(f"AGNI eta={eta:.2e}", "") for eta in AGNI_ETAS], _around(_agni)
+)
 GRDF = over_sites(
     "GeneralizedRadialDistributionFunction",
-    lambda: [(f"Gaussian center={centre} Å width=1.0 Å", "1/Å^3") for centre in GRDF_CENTRES],
+    lambda: [(f"Gaussian center={centre} width=1.0", "1/Å^3") for centre in GRDF_CENTRES],
     _around(_grdf),
 )
 BEHLER = over_sites(
