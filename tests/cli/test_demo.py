@@ -14,7 +14,8 @@ COLUMNS = {"method", "module", "mae_mean", "mae_std", "fit_seconds"}
 def expected_rows():
     modules = list_modules("bundled:*")
     assert len(modules) >= 4
-    alone = {("constant", None), ("scratch", None), ("moe", None), ("composed", "bundled:emt-*")}
+    alone = {("constant", None), ("scratch", None), ("probe", None), ("moe", None)}
+    alone.add(("composed", "bundled:emt-*"))
     return alone | {(m, r) for m in ("ridge", "transfer") for r in modules}
 
 
@@ -92,4 +93,5 @@ def test_whole_demo_in_three_minutes():
         best.setdefault(row["method"], row["mae_mean"])
     assert best["transfer"] < best["scratch"] < best["constant"]
     assert best["moe"] < best["scratch"]
+    assert best["probe"] < best["scratch"]
     assert {(row["method"], row["module"]) for row in rows} == expected_rows()

@@ -104,7 +104,7 @@ def test_methods_that_do_not_exist_yet(evaluate):
     outcome = evaluate("--estimators", "scratch,mpt")
     assert outcome.status == 2
     assert "Unknown method 'mpt'." in outcome.err
-    assert "Valid: 'composed', 'constant', 'moe', 'ridge', 'scratch', 'transfer'." in outcome.err
+    assert "Valid: 'composed', 'constant', 'moe', 'probe', 'ridge', 'scratch', 'transfer'." in outcome.err
 
 
 def test_weights_of_a_composition(evaluate, store):

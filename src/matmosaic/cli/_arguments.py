@@ -20,6 +20,7 @@ DATA_HELP = (
 )
 MODULE_HELP = "a module: store:name such as bundled:emt-eform, URL#name, or the path of its directory"
 REFERENCE_HELP = f"{MODULE_HELP}; globs match many"
+FEATURIZER_HELP = "for probe and mixtures also featurizer:NAME"
 
 
 def common_options(*, nested: bool = False) -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from matmosaic.exceptions import InvalidParameterError, UnknownNameError, suggest
 
 if TYPE_CHECKING:
+    from matmosaic.featurizers import Featurizer
     from matmosaic.modules import PretrainedModule
 
 #: Settings that only MoERegressor has, named as its parameters.
@@ -73,7 +74,11 @@ class Method:
     bundled: str = "bundled:*"
     """Which of the bundled modules are taken together where a user names none."""
     trains_network: bool = True
-    """Whether the estimator takes a validation set and can be saved."""
+    """Whether the estimator is trained in epochs, and takes a validation set."""
+    saved: bool = True
+    """Whether the estimator can be saved."""
+    featurizers: bool = False
+    """Whether featurizers may be among the modules."""
     heeds: tuple[str, ...] = ()
     """Settings that it has beside those of all networks."""
 
@@ -99,6 +104,12 @@ def _ridge(module: Any, settings: Settings) -> Any:
     return make_pipeline(ModuleFeaturizer(module), StandardScaler(), RidgeCV(alphas=np.logspace(-4, 4, 17)))
 
 
+def _probe(sources: list[Any], settings: Settings) -> Any:
+    from matmosaic.estimators import ProbeRegressor
+
+    return ProbeRegressor(sources, random_state=settings.seed, device=settings.device)
+
+
 def _transfer(module: Any, settings: Settings) -> Any:
     from matmosaic.estimators import TransferRegressor
 
@@ -121,12 +132,20 @@ def _composed(modules: list[Any], settings: Settings) -> Any:
 METHODS = {
     method.name: method
     for method in (
-        Method(name="constant", modules="none", build=_constant, trains_network=False),
+        Method(name="constant", modules="none", build=_constant, trains_network=False, saved=False),
         Method(name="scratch", modules="none", build=_transfer),
-        Method(name="ridge", modules="each", build=_ridge, trains_network=False),
+        Method(name="ridge", modules="each", build=_ridge, trains_network=False, saved=False),
+        Method(name="probe", modules="all", build=_probe, trains_network=False, featurizers=True),
         Method(name="transfer", modules="each", build=_transfer),
-        Method(name="moe", modules="all", build=_moe, heeds=OF_MOE),
-        Method(name="composed", modules="all", build=_composed, heeds=OF_COMPOSED, bundled="bundled:emt-*"),
+        Method(name="moe", modules="all", build=_moe, heeds=OF_MOE, featurizers=True),
+        Method(
+            name="composed",
+            modules="all",
+            build=_composed,
+            heeds=OF_COMPOSED,
+            bundled="bundled:emt-*",
+            featurizers=True,
+        ),
     )
 }
 
@@ -144,9 +163,10 @@ def estimator_for(name: str | None, references: Sequence[str], settings: Setting
     Parameters
     ----------
     name : str or None
-        Name of the method; None is scratch, transfer or moe where no module, one or several are given.
+        Name of the method; None is scratch, transfer or moe where no module, one or several are given, and
+        probe where a featurizer is among them.
     references : sequence of str
-        Modules that were given; a mixture takes the bundled ones if there are none.
+        Modules and featurizers that were given; what takes several takes bundled modules if there are none.
     settings : Settings
         Options of training.
 
@@ -157,10 +177,10 @@ def estimator_for(name: str | None, references: Sequence[str], settings: Setting
     InvalidParameterError
         If it takes more or fewer modules than were given, or none of the settings of a mixture.
     """
-    networks = [method.name for method in METHODS.values() if method.trains_network]
+    saved = [method.name for method in METHODS.values() if method.saved]
     name = name or _usual_method(references)
-    if name not in networks:
-        raise UnknownNameError(suggest(name, networks, what="estimator"))
+    if name not in saved:
+        raise UnknownNameError(suggest(name, saved, what="estimator"))
     method = METHODS[name]
     references = method.starts_from(references)
     _check_references(method, references)
@@ -171,11 +191,14 @@ def estimator_for(name: str | None, references: Sequence[str], settings: Setting
 
 
 def _usual_method(references: Sequence[str]) -> str:
-    """Return the method for no module, one or several; a glob may stand for several."""
+    """Return the method for no module, one or several, or a featurizer; a glob may stand for several."""
+    from matmosaic.cli._references import is_featurizer
     from matmosaic.modules import list_modules
 
     if not references:
         return "scratch"
+    if any(map(is_featurizer, references)):
+        return "probe"
     return "moe" if sum(len(list_modules(one)) for one in references) > 1 else "transfer"
 
 
@@ -189,6 +212,20 @@ def _check_references(method: Method, references: Sequence[str]) -> None:
         raise InvalidParameterError(
             f"--estimator {method.name} starts from one module, named with --module. Got "
             f"{list(references) or 'none'}; `matmosaic modules list` shows those that ship with matmosaic."
+        )
+    _check_takes_featurizers(method, references)
+
+
+def _check_takes_featurizers(method: Method, references: Iterable[str]) -> None:
+    """Raise InvalidParameterError if a featurizer is to be trained like a network."""
+    from matmosaic.cli._references import is_featurizer
+
+    given = [one for one in references if is_featurizer(one)]
+    if given and not method.featurizers:
+        able = [name for name, other in METHODS.items() if other.featurizers]
+        raise InvalidParameterError(
+            f"--estimator {method.name} starts from a network. Got {given}; featurizers are for "
+            f"{', '.join(able)}."
         )
 
 
@@ -237,23 +274,27 @@ class Candidate:
 
 
 def candidates(
-    methods: Iterable[Method], modules: Mapping[str, PretrainedModule], *, named: bool = True
+    methods: Iterable[Method], modules: Mapping[str, PretrainedModule | Featurizer], *, named: bool = True
 ) -> list[Candidate]:
-    """Return each method, once for each module if it takes one.
+    """Return each method, once for each module if it takes one; such a method takes no featurizer.
 
     Parameters
     ----------
     methods : iterable of Method
         What is compared.
-    modules : mapping of str to PretrainedModule
+    modules : mapping of str to PretrainedModule or Featurizer
         By reference.
     named : bool, default=True
         Whether a user named the modules; if not, each method that takes all takes those that it can.
     """
+    from matmosaic.cli._references import is_featurizer
+
     found = []
     for method in methods:
         if method.modules == "each":
-            pairs: list[tuple[str | None, Any]] = list(modules.items())
+            pairs: list[tuple[str | None, Any]] = [
+                (name, one) for name, one in modules.items() if not is_featurizer(name)
+            ]
         elif method.modules == "none":
             pairs = [(None, None)]
         else:
@@ -263,8 +304,8 @@ def candidates(
 
 
 def _together(
-    method: Method, modules: Mapping[str, PretrainedModule], named: bool
-) -> tuple[str | None, list[PretrainedModule]]:
+    method: Method, modules: Mapping[str, PretrainedModule | Featurizer], named: bool
+) -> tuple[str | None, list[PretrainedModule | Featurizer]]:
     """Return the modules that a method takes together, and the glob for these if they are not all."""
     given = [one for name, one in modules.items() if named or fnmatchcase(name, method.bundled)]
     return None if len(given) == len(modules) else method.bundled, given
@@ -277,12 +318,17 @@ def check_mixtures(candidates: Iterable[Candidate], settings: Settings) -> None:
     for candidate in candidates:
         if candidate.method.modules != "all":
             continue
-        names, heeds = [module.card.name for module in candidate.given], candidate.method.heeds
+        names, heeds = list(map(_name, candidate.given)), candidate.method.heeds
         if "combine" in heeds and settings.combine == "parameters":
             check_mergeable(candidate.given, names)
-        if settings.n_active is not None and settings.n_active > len(candidate.given):
+        kept = settings.n_active if "n_active" in heeds else None
+        if kept is not None and kept > len(candidate.given):
             raise InvalidParameterError(
                 f"--n-active must be at most the number of modules, {len(candidate.given)}: "
-                f"{', '.join(names)}. Got {settings.n_active}; "
+                f"{', '.join(names)}. Got {kept}; "
                 "leave it out to keep all."
             )
+
+
+def _name(given: PretrainedModule | Featurizer) -> str:
+    return given.card.name if hasattr(given, "card") else type(given).__name__

@@ -8,21 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matmosaic.featurizers import Featurizer
     from matmosaic.modules import PretrainedModule
 
 
-def load_all(references: Iterable[str]) -> dict[str, PretrainedModule]:
-    """Return the modules of references and globs, by reference, each once.
+def is_featurizer(reference: str) -> bool:
+    """Return whether a reference is that of a featurizer, and of no module."""
+    return reference.startswith("featurizer:")
+
+
+def load_all(references: Iterable[str]) -> dict[str, PretrainedModule | Featurizer]:
+    """Return the modules of references and globs, and featurizers, by reference, each once.
 
     Raises
     ------
     UnknownNameError
         If a reference or glob matches nothing.
     """
+    from matmosaic.featurizers import load_featurizer
     from matmosaic.modules import list_modules, load_module, resolve
 
-    loaded: dict[str, PretrainedModule] = {}
+    loaded: dict[str, PretrainedModule | Featurizer] = {}
     for reference in references:
+        if is_featurizer(reference):
+            loaded[reference] = load_featurizer(reference)
+            continue
         found = list_modules(reference)
         if not found:
             resolve(reference)  # raises, and says what there is

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
     from matmosaic.cli._scoring import Scored, Split
 
-METHODS = ("constant", "scratch", "ridge", "transfer", "moe", "composed")
+METHODS = ("constant", "scratch", "ridge", "probe", "transfer", "moe", "composed")
 # Below this a fit holds out too little for its own validation.
 MIN_TRAIN = 10
 EXPLANATION = {
     "constant": "the median label",
     "scratch": "a network trained on these labels alone",
     "ridge": "ridge regression on a module's features, its weights frozen",
+    "probe": "kernels on the features and predictions of all modules, their weights frozen",
     "transfer": "a module, all of it fine-tuned",
     "moe": "a mixture of all modules, weighted by a gate, all of them fine-tuned",
     "composed": "the mean of modules of one base, weighted by what they know, all of it fine-tuned",
@@ -38,8 +39,8 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         common,
         help="compare transfer, a mixture and a composition with training from scratch on embedded data",
         description="Compare transfer of every bundled module, a mixture of them all and a composition with "
-        "training from scratch, with frozen features + ridge and with a constant, on a property of embedded "
-        "alloys with few labels. Offline.",
+        "training from scratch, with ridge and kernels on frozen features and with a constant, on a property "
+        "of embedded alloys with few labels. Offline.",
     )
     parser.add_argument(
         "--n-train", type=positive, default=100, metavar="N", help="labels to learn from (default: 100)"
@@ -155,7 +156,7 @@ def _next_steps(scored: list[Scored]) -> str:
     module = f"--module {references[0]} " if references else ""
     return (
         "Next, with your own data (a table, CIFs with id_prop.csv, extended XYZ, JSON lines, parquet):\n"
-        "  matmosaic evaluate DATA --target COLUMN --estimators scratch,transfer,moe,composed "
+        "  matmosaic evaluate DATA --target COLUMN --estimators probe,transfer,moe,composed "
         "--unfrozen all\n"
         f"  matmosaic fit DATA --target COLUMN {module}--unfrozen all -o my-model\n"
         "  matmosaic predict my-model NEW_DATA -o predictions.csv\n"

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from matmosaic.cli._arguments import (
+    FEATURIZER_HELP,
     REFERENCE_HELP,
     add_command,
     add_data,
@@ -40,15 +41,16 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         type=names,
         default=["constant", "scratch", "ridge", "transfer"],
         metavar="NAMES",
-        help="methods, with commas between: constant, scratch, ridge, transfer, moe, composed (default: "
-        "constant,scratch,ridge,transfer)",
+        help="methods, with commas between: constant, scratch, ridge, probe, transfer, moe, composed "
+        "(default: constant,scratch,ridge,transfer)",
     )
     parser.add_argument(
         "--module",
         nargs="+",
         action="extend",
         metavar="REF",
-        help=f"{REFERENCE_HELP} (default: 'bundled:*', of which composed takes 'bundled:emt-*')",
+        help=f"{REFERENCE_HELP}; {FEATURIZER_HELP} (default: 'bundled:*', of which composed takes "
+        "'bundled:emt-*')",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--cv", type=folds, default=5, metavar="K", help="folds of random rows (default: 5)")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matmosaic.cli._arguments import (
+    FEATURIZER_HELP,
     REFERENCE_HELP,
     add_command,
     add_data,
@@ -34,9 +35,9 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--estimator",
         metavar="NAME",
-        help="scratch, transfer, moe, a mixture of modules, or composed, their mean; these two take "
-        "bundled modules if none is named (default: scratch without --module, transfer with one, moe with "
-        "several)",
+        help="scratch, transfer, probe, a kernel regressor on frozen features, moe, a mixture of modules, or "
+        "composed, their mean; these three take bundled modules if none is named (default: scratch without "
+        "--module, transfer with one, moe with several, probe with a featurizer)",
     )
     parser.add_argument(
         "--module",
@@ -44,7 +45,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
         dest="modules",
         default=[],
         metavar="REF",
-        help=f"{REFERENCE_HELP}; give it once for each module of a mixture",
+        help=f"{REFERENCE_HELP}; {FEATURIZER_HELP}; give it once for each module of a mixture",
     )
     parser.add_argument(
         "--modules", nargs="+", action="extend", metavar="REF", help="the same for several at once"
@@ -68,6 +69,7 @@ def run(arguments: argparse.Namespace) -> Result:
     from matmosaic.cli._data import read_labelled
     from matmosaic.cli._methods import estimator_for
     from matmosaic.cli._mixture import describe_mixture
+    from matmosaic.cli._probing import describe_probe
 
     method, estimator = estimator_for(arguments.estimator, arguments.modules, _settings(arguments))
     _check_free(Path(arguments.output), overwrite=arguments.overwrite)
@@ -76,22 +78,29 @@ def run(arguments: argparse.Namespace) -> Result:
     # Named, so that a module of several properties knows which head is meant.
     estimator.fit(data.structures, pd.Series(data.y, name=arguments.target))
     seconds = time.perf_counter() - start
-    interrupted = len(estimator.history_) < estimator.max_epochs
-    if interrupted and estimator.history_.empty:
-        raise KeyboardInterrupt  # nothing was learnt that could be saved
+    interrupted = method.trains_network and _is_interrupted(estimator)
     # Where it was trained says nothing about where it will be used.
     estimator.set_params(device="auto").save(
         arguments.output, target=arguments.target, unit=data.unit or "unknown", overwrite=arguments.overwrite
     )
+    describe = describe_fit if method.trains_network else describe_probe
     document = {
         "model": arguments.output,
         "estimator": method.name,
         "modules": method.starts_from(arguments.modules),
-        **describe_fit(estimator, data, arguments.target, seconds),
+        **describe(estimator, data, arguments.target, seconds),
         **describe_mixture(estimator),
     }
     unnamed = not arguments.modules
     return Result(document, _text(document, unnamed=unnamed), INTERRUPTED if interrupted else 0)
+
+
+def _is_interrupted(estimator: Any) -> bool:
+    """Return whether training ended early; raise KeyboardInterrupt if nothing was learnt to be saved."""
+    interrupted = len(estimator.history_) < estimator.max_epochs
+    if interrupted and estimator.history_.empty:
+        raise KeyboardInterrupt
+    return interrupted
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -164,10 +173,13 @@ def _check_free(path: Path, *, overwrite: bool) -> None:
 
 def _text(document: dict[str, Any], *, unnamed: bool) -> str:
     from matmosaic.cli._mixture import text_of_mixture
+    from matmosaic.cli._probing import text_of_probe
 
     model = document["model"]
     saved = f"Saved {model}; use it with:\n  matmosaic predict {model} DATA -o FILE.csv"
     told = text_of_mixture(document)
     mixture = f"\n\n{told}\n\n" if told else "\n"
-    taken = f"No module was named; used {', '.join(document['modules'])}.\n" if told and unnamed else ""
-    return f"{taken}{text_of_fit(document)}{mixture}{saved}"
+    probe = "sources" in document
+    taken = f"No module was named; used {', '.join(document['modules'])}.\n" if unnamed else ""
+    fitted = text_of_probe(document) if probe else text_of_fit(document)
+    return f"{taken if told or probe else ''}{fitted}{mixture}{saved}"
