@@ -26,6 +26,9 @@ def check_contract(plugin: Any, kind: str) -> None:
 
 def build(backbone: Callable[..., Backbone], options: dict[str, Any]) -> Backbone:
     """Return a backbone, or say how its constructor fails."""
+    assert not isinstance(backbone, nn.Module), (
+        f"Pass the class, not an object: check_backbone({type(backbone).__name__}, **options)."
+    )
     try:
         return backbone(**options)
     except (AttributeError, TypeError) as error:

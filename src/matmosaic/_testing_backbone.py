@@ -177,10 +177,21 @@ def _move_statistics(backbone: Backbone, table: GraphTable) -> None:
         backbone.train()(table.select(range(len(table))))
     except Exception as error:
         raise AssertionError(
-            f"It does not run on a batch in double precision: {type(error).__name__}: {error}. Stages take a "
-            "PyG batch with the fields of matmosaic.backbones.base, and no tensor may have a fixed dtype."
+            f"{_failing(backbone, table)} does not run on a batch in double precision: "
+            f"{type(error).__name__}: {error}. A stage takes one argument, a PyG batch, which at first has {', '.join(INPUTS)}, and "
+            "returns one; no tensor may have a fixed dtype."
         ) from error
     backbone.eval()
+
+
+def _failing(backbone: Backbone, table: GraphTable) -> str:
+    graph = table.select(range(len(table)))
+    for name, stage in backbone.stages.items():
+        try:
+            graph = stage(graph)
+        except Exception:
+            return f"Stage {name!r}"
+    return "It"
 
 
 @torch.no_grad()
@@ -265,7 +276,10 @@ def _check_invariance(backbone: Backbone, crystals: list[Structure]) -> None:
 
 def _check_weights(backbone: Backbone, crystals: list[Structure]) -> None:
     small, whole = (make_table(backbone, crystals, compress=compress) for compress in (True, False))
-    remedy = "weigh sums and means by atom_weight and bond_weight, or set supports_weights = False."
+    remedy = (
+        "weigh sums and means by atom_weight and bond_weight, or set supports_weights = False and "
+        "ties='reference' in graph_settings."
+    )
     message = f"Compressed graphs give other features than whole ones; {remedy}"
     _assert_close(_features(backbone, small), _features(backbone, whole), message)
     (features, state), (expected, other_state) = (_training_step(backbone, table) for table in (small, whole))

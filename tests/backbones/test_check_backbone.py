@@ -339,6 +339,12 @@ class DoubleOnly(Toy):
             return replace(graph, u=global_mean_pool(graph.x.double(), graph.batch))
 
 
+class ReadsPositions(Toy):
+    class final(nn.Module):  # noqa: N801
+        def forward(self, graph):
+            return replace(graph, u=global_mean_pool(graph.pos.norm(dim=1), graph.batch))
+
+
 class FromTheFuture(Toy):
     contract = 99
 
@@ -368,6 +374,7 @@ BROKEN = [
     (NoSettings, "'graph_settings' must be GraphSettings, set in the constructor: .* Got None"),
     (FractionalTies, "set ties='reference' in graph_settings"),
     (NoWidth, "'n_features' must be an int > 0, the width of 'u', set in the constructor. Got None"),
+    (ReadsPositions, r"Stage 'pool' does not run on a batch in double precision: .*, which at first has z, "),
     (FromTheFuture, "'contract' must be a class attribute, .*, here 1 to 1. Got 99"),
     (ForgetsSuper, r"The constructor fails with {}: .* It must call super\(\).__init__\(\) first"),
     (NoOptions, r"The constructor fails with {}: .*abstract.* and options\(\) must be written"),
@@ -435,3 +442,8 @@ def test_something_else():
         AssertionError, match="must be a subclass of matmosaic.backbones.Backbone. Got Identity"
     ):
         check_backbone(nn.Identity)
+
+
+def test_an_object_in_place_of_its_class():
+    with pytest.raises(AssertionError, match=r"Pass the class, not an object: check_backbone\(Toy, "):
+        check_backbone(Toy())
