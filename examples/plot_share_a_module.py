@@ -21,7 +21,7 @@ source = TransferRegressor(backbone_options={"width": 16, "n_convolutions": 2}, 
 source.fit(structures[:400], y[:400])
 
 # %%
-# The card carries the unit, the errors, and hashed fingerprints of the training structures.
+# The card carries the unit, the errors, and one-way hashes of the training structures.
 
 module = source.to_module(
     name="my-bulk-modulus", target="bulk modulus", unit="GPa", license_weights="CC-BY-4.0"

@@ -95,8 +95,8 @@ def test_what_is_returned(module, crystals):
     assert counts.index.name == "module"
     assert audit.counts([1, 2])["by_composition"].tolist() == [0, 1]
     assert str(audit).splitlines() == [
-        "emt-eform has probably seen 1 of 3 structures, and 1 compositions.",
-        "emt-eform has probably seen at least 1 of 3 structures, and at least 2 compositions.",
+        "emt-eform has probably seen 1 of 3 structures, and the composition of 1.",
+        "emt-eform has probably seen at least 1 of 3 structures, and the composition of at least 2.",
     ]
 
 

@@ -179,6 +179,21 @@ def test_stackings_of_close_packed_layers(carbon):
     assert len(different) == len(made) ** 2 - len(made) - 2
 
 
+def test_stackings_of_wide_layers():
+    """Delafossites 2H and 3R differ in distances beyond 6 Å alone."""
+    hexagonal = Lattice.hexagonal(3.24, 12.52)
+    two = Structure.from_spacegroup(
+        "P6_3/mmc", hexagonal, ["Sc", "Ag", "O"], [[0, 0, 0], [1 / 3, 2 / 3, 0.25], [1 / 3, 2 / 3, 0.0833]]
+    )
+    three = Structure.from_spacegroup(
+        "R-3m",
+        Lattice.hexagonal(3.24, 12.52 * 1.5),
+        ["Sc", "Ag", "O"],
+        [[0, 0, 0.5], [0, 0, 0], [0, 0, (0.25 - 0.0833) / 1.5]],
+    )
+    assert not known(two, three)
+
+
 def test_isotypic_compounds_and_exchanged_elements(NaCl, ZnS, TiO2):
     other = NaCl.copy().replace_species({"Na": "K"})
     assert not known(NaCl, other)
@@ -232,7 +247,7 @@ def test_molecules(rng):
 
 def test_one_atom_alone():
     argon = Molecule(["Ar"], [[0, 0, 0]])
-    assert known(argon, Structure(Lattice.cubic(9.0), ["Ar"], [[0.2, 0, 0]]))
+    assert known(argon, Structure(Lattice.cubic(12.0), ["Ar"], [[0.2, 0, 0]]))
 
 
 def test_form(TiO2):
@@ -245,5 +260,5 @@ def test_form(TiO2):
 def test_fingerprints_never_change(NaCl, TiO2):
     """Cards hold them: other numbers or another hash need another FINGERPRINT_SCHEME."""
     assert composition_fingerprint(NaCl) == "dcf3c2fa5783"
-    assert "b0909811bf16" in probable_fingerprints(NaCl)
-    assert "841ddb5fae8a" in probable_fingerprints(TiO2)
+    assert "f74befa0d0aa" in probable_fingerprints(NaCl)
+    assert "8c583b47acd8" in probable_fingerprints(TiO2)

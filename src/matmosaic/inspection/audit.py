@@ -200,6 +200,6 @@ def _without(names: Sequence[str]) -> str:
 def _sentence(name: str, row: Any) -> str:
     least = "" if row["complete"] else "at least "
     return (
-        f"{name} has probably seen {least}{row['by_structure']} of {row['n_rows']} structures, and "
-        f"{least}{row['by_composition']} compositions."
+        f"{name} has probably seen {least}{row['by_structure']} of {row['n_rows']} structures, and the "
+        f"composition of {least}{row['by_composition']}."
     )

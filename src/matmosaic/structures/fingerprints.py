@@ -29,9 +29,9 @@ FINGERPRINT_SCHEME = "distances/1"
 LENGTH = 12
 
 # Atoms further apart than this (Å) count as if they were so far apart: vacuum of any width is the same.
-RADIUS = 6.0
-# Nearest atoms of each element that an atom sees: stackings of close-packed layers differ beyond the 18th.
-N_NEAREST = 64
+RADIUS = 10.0
+# Nearest atoms of each element that an atom sees: stackings of layers differ in far ones alone.
+N_NEAREST = 128
 # Width of a bin, and the error of a number that is looked past, in Å: rounding of coordinates to four
 # decimals moves the numbers by less, strain of 1 % by more than both together.
 # benchmarks/audit.py measures both.
@@ -57,12 +57,12 @@ def structure_fingerprint(structure: Structure | Molecule | StructureArrays) -> 
 
     Notes
     -----
-    For each pair of elements, the distances in Å from an atom of one to its 64 nearest atoms of the other,
-    in rising order and at most 6 Å, are averaged over the atoms of the first; their standard deviations
+    For each pair of elements, the distances in Å from an atom of one to its 128 nearest atoms of the other,
+    in rising order and at most 10 Å, are averaged over the atoms of the first; their standard deviations
     stand beside the means. Seven fixed projections of all these, one of them a mean, are rounded to bins of
     0.005 Å; the k-th nearest atom counts as 1/sqrt(k). The idea is the pointwise distance distribution of
     Widdowson et al. [1]_, an isometry invariant that changes continuously with the positions of the atoms;
-    means, the cap and the projections are ours. It is blind to what lies beyond 6 Å: a layer has the same
+    means, the cap and the projections are ours. It is blind to what lies beyond 10 Å: a layer has the same
     fingerprint with any vacuum wider than that.
 
     References
