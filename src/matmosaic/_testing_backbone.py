@@ -178,8 +178,8 @@ def _move_statistics(backbone: Backbone, table: GraphTable) -> None:
     except Exception as error:
         raise AssertionError(
             f"{_failing(backbone, table)} does not run on a batch in double precision: "
-            f"{type(error).__name__}: {error}. A stage takes one argument, a PyG batch, which at first has {', '.join(INPUTS)}, and "
-            "returns one; no tensor may have a fixed dtype."
+            f"{type(error).__name__}: {error}. A stage takes one argument, a PyG batch, which at first has "
+            f"{', '.join(INPUTS)}, and returns one; no tensor may have a fixed dtype."
         ) from error
     backbone.eval()
 
