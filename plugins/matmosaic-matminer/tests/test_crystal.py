@@ -24,7 +24,7 @@ def test_sites_that_merely_resemble_each_other_stay_apart(symmetric):
 
 def test_primitive_cell_of_a_supercell_is_that_of_the_crystal(symmetric):
     doubled = symmetric[0].make_supercell([1, 2, 1], in_place=False)
-    found = Crystal(doubled).primitive
+    found = Crystal(doubled).primitive.structure
     assert len(found) == len(symmetric[0])
     assert found.volume == pytest.approx(symmetric[0].volume)
     assert found.composition == symmetric[0].composition

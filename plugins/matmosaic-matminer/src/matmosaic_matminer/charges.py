@@ -51,7 +51,7 @@ def _ewald(crystal: Crystal) -> list[float]:
     charges = guess_charges(crystal.composition)
     if not any(charges.values()):
         return [0.0]
-    charged = crystal.primitive.copy()
+    charged = crystal.primitive.structure.copy()
     charged.add_oxidation_state_by_element(charges)
     return [EwaldSummation(charged, acc_factor=EWALD_DIGITS).total_energy / len(charged)]
 

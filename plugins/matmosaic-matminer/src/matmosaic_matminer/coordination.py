@@ -119,7 +119,7 @@ def _bonds(crystal: Crystal) -> list[tuple[int, int, np.ndarray]]:
 
 def _dimensionality(crystal: Crystal) -> list[int]:
     """Return in how many directions the best connected part extends (Larsen et al.)."""
-    whole = Crystal(crystal.primitive, compressed=False)
+    whole = crystal.primitive
     around: list[list[tuple[int, np.ndarray]]] = [[] for _ in whole.structure]
     for one, other, image in _bonds(whole):
         around[one].append((other, image))

@@ -24,7 +24,8 @@ ANGLE_TOLERANCE = 5.0
 # In Å.
 SAME_PLACE = 1e-8
 NEIGHBOUR_RADIUS = 10.0
-LARGEST_RADIUS = 60.0
+# Few neighbours bound most cells, and their convex hull is found sooner than that of many.
+CELL_RADII = (7.0, 10.0, 15.0, 25.0, 40.0, 60.0)
 
 
 class Neighbours(NamedTuple):
@@ -100,40 +101,55 @@ class Crystal:
     @cached_property
     def _orbits(self) -> tuple[np.ndarray, np.ndarray]:
         orbits = np.arange(len(self.structure))
-        if self.compressed and len(self.structure) > len(self.elements):  # or no two sites can be equal
-            with suppress(ValueError):
-                orbits = self._symmetry(ORBIT_TOLERANCE).crystallographic_orbits
+        if self.compressed and self._may_repeat() and self._exact_symmetry is not None:
+            orbits = self._exact_symmetry.crystallographic_orbits
         _, rows, counts = np.unique(orbits, return_index=True, return_counts=True)
         return rows, counts
+
+    def _may_repeat(self) -> bool:
+        """Tell whether two sites may be equivalent, by what is known of a coarser symmetry."""
+        if len(self.structure) == len(self.elements):
+            return False
+        with suppress(ValueError):
+            return len(np.unique(self.space_group.crystallographic_orbits)) < len(self.structure)
+        return True
+
+    @cached_property
+    def _exact_symmetry(self) -> Any:
+        with suppress(ValueError):
+            return self._symmetry(ORBIT_TOLERANCE)
+        return None
 
     def _symmetry(self, tolerance: float, angle_tolerance: float = -1.0) -> Any:
         import spglib
 
-        options = {"symprec": tolerance, "angle_tolerance": angle_tolerance}
+        numbers = [specie.Z for specie in self.species]
+        cell: Any = self.structure.lattice.matrix, self.structure.frac_coords, numbers
         try:
-            found = spglib.get_symmetry_dataset(self._spglib_cell, **options)
+            found = spglib.get_symmetry_dataset(cell, symprec=tolerance, angle_tolerance=angle_tolerance)
         except Exception as error:  # of newer versions of spglib; older ones return None
             raise ValueError(f"spglib finds no symmetry: {error}") from error
         if found is None:
             raise ValueError("spglib finds no symmetry")
         return found
 
-    @property
-    def _spglib_cell(self) -> Any:
-        numbers = [specie.Z for specie in self.species]
-        return self.structure.lattice.matrix, self.structure.frac_coords, numbers
-
     @cached_property
-    def primitive(self) -> Any:
-        """A primitive cell; the structure itself if spglib finds none."""
-        import spglib
-        from pymatgen.core import Element, Structure
+    def primitive(self) -> Crystal:
+        """A primitive cell of the crystal, each of its sites by itself."""
+        from pymatgen.core import Structure
 
-        found = spglib.find_primitive(self._spglib_cell, symprec=ORBIT_TOLERANCE)
-        if found is None or len(found[2]) == len(self.structure):
-            return self.structure
-        lattice, places, numbers = found
-        return Structure(lattice, [Element.from_Z(int(number)) for number in numbers], places)
+        known = self._exact_symmetry
+        rows = np.arange(len(self.structure))
+        if known is not None:
+            rows = np.unique(known.mapping_to_primitive, return_index=True)[1]
+        if len(rows) == len(self.structure) == len(self.representatives):
+            return self
+        if len(rows) == len(self.structure):
+            return Crystal(self.structure, compressed=False)
+        sites = self.structure.cart_coords[rows]
+        species = [self.species[row] for row in rows]
+        primitive = Structure(known.primitive_lattice, species, sites, coords_are_cartesian=True)
+        return Crystal(primitive, compressed=False)
 
     # --- surroundings --------------------------------------------------------------------------------
 
@@ -154,6 +170,8 @@ class Crystal:
 
     def neighbours_within(self, radius: float) -> list[Neighbours]:
         """Return the atoms within a radius in Å of each representative."""
+        if radius < NEIGHBOUR_RADIUS:
+            return [one.within(radius) for one in self.neighbours]
         sites = [self.structure[row] for row in self.representatives]
         centres, points, images, distances = self.structure.get_neighbor_list(radius, sites=sites)
         coordinates = self.structure.frac_coords
@@ -168,17 +186,16 @@ class Crystal:
     def cells(self) -> list[Cell]:
         """The Voronoi cells of the representatives."""
         if self._cells is None:
-            raise ValueError(f"a Voronoi cell reaches farther than {LARGEST_RADIUS / 2} Å")
+            raise ValueError(f"a Voronoi cell reaches farther than {CELL_RADII[-1] / 2} Å")
         return self._cells
 
     @cached_property
     def _cells(self) -> list[Cell] | None:
-        around, radius = self.neighbours, NEIGHBOUR_RADIUS
-        found = [find_cell(one, radius) for one in around]
-        while any(cell is None for cell in found):
-            radius *= 1.5
-            if radius > LARGEST_RADIUS:
-                return None
+        found: list[Cell | None] = [None for _ in self.representatives]
+        for radius in CELL_RADII:
             around = self.neighbours_within(radius)
             found = [cell or find_cell(one, radius) for cell, one in zip(found, around, strict=True)]
-        return [cell for cell in found if cell is not None]
+            known = [cell for cell in found if cell is not None]
+            if len(known) == len(found):
+                return known
+        return None
