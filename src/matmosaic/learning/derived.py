@@ -148,7 +148,8 @@ def _check_names(formula: Formula, variables: Mapping[str, Any]) -> None:
 
 
 def _check_variable(name: str, value: Any) -> None:
-    reference = value[0] if isinstance(value, tuple) and len(value) == 2 else value
+    named = isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str)
+    reference = value[0] if named else value
     if not isinstance(reference, str | PathLike | PretrainedModule):
         raise InvalidParameterError(
             f"{name!r} must be a module, a reference to one, or a tuple of one of these and the name of a "

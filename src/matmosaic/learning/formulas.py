@@ -62,7 +62,7 @@ class Formula:
     """
 
     def __init__(self, text: str) -> None:
-        self.text = text.strip() if isinstance(text, str) else text
+        self.text = " ".join(text.split()) if isinstance(text, str) else text
         self._tree = _parse(self.text)
         _check(self._tree, self.text)
         called = {id(node.func) for node in ast.walk(self._tree) if isinstance(node, ast.Call)}
@@ -109,7 +109,7 @@ def _parse(text: str) -> ast.expr:
 
 def _where(text: str, error: SyntaxError) -> str:
     """Return what Python's parser says, and at which character."""
-    place = "" if error.offset is None else f" at character {error.offset}"
+    place = f" at character {error.offset}" if error.offset else ""
     return f"'formula' {text!r} is not arithmetic{place}: {error.msg}."
 
 
