@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from matmosaic.estimators._experts import expert_names
 from matmosaic.estimators._featurizers import FeaturizerSource, Source
-from matmosaic.exceptions import InvalidParameterError, StructureTypeError, suggest
-from matmosaic.featurizers import ModuleFeaturizer
+from matmosaic.exceptions import InvalidFeaturesError, InvalidParameterError, StructureTypeError, suggest
+from matmosaic.featurizers import Featurizer, ModuleFeaturizer
 from matmosaic.graphs import GraphTable
 from matmosaic.learning.derived import DerivedFeature
 from matmosaic.modules import PretrainedModule, load_module
@@ -166,8 +166,7 @@ class FrozenColumns:
         names = expert_names([one.card for one in self.sources])
         for name, source in zip(names, self.sources, strict=True):
             if isinstance(source, FeaturizerSource):
-                columns = [str(one) for one in source.featurizer.get_feature_names_out()]
-                blocks.append(Block(name, columns, np.asarray(source.featurizer.transform(X), dtype=float)))
+                blocks += _blocks_of_featurizer(name, source.featurizer, X)
             elif self.features:
                 values = features[source.card.sha256]
                 blocks.append(Block(name, [f"{name}_{number}" for number in range(values.shape[1])], values))
@@ -183,6 +182,24 @@ class FrozenColumns:
                 names += [f"{label}: {one['name']} ({one['unit']})" for one in outputs]
                 values.append(predicted[source.card.sha256][:, : len(outputs)])
         return [Block(PREDICTIONS, names, np.concatenate(values, axis=1))] if names else []
+
+
+def _blocks_of_featurizer(name: str, featurizer: Featurizer, X: Any) -> list[Block]:
+    """Return one block, or one for each group of columns that the featurizer tells apart."""
+    columns = np.array([str(one) for one in featurizer.get_feature_names_out()], dtype=object)
+    values = np.asarray(featurizer.transform(X), dtype=float)
+    tell = getattr(featurizer, "get_feature_groups_out", None)
+    groups = np.array([""] * len(columns) if tell is None else [str(one) for one in tell()], dtype=object)
+    if groups.shape != columns.shape:
+        raise InvalidFeaturesError(
+            f"{type(featurizer).__name__}.get_feature_groups_out() must give one label for each of the "
+            f"{len(columns)} features. Got {len(groups)}."
+        )
+    labels = {group: f"{name}: {group}" if group else name for group in dict.fromkeys(groups)}
+    return [
+        Block(label, columns[groups == group].tolist(), values[:, groups == group])
+        for group, label in labels.items()
+    ]
 
 
 def _predicted(module: PretrainedModule, features: Array) -> Array:

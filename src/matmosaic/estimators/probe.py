@@ -56,8 +56,9 @@ class ProbeRegressor(RegressorMixin, Savable):
     ----------
     sources : str, path-like, PretrainedModule, Featurizer, DerivedFeature or sequence, default="bundled:*"
         What is read of structures: references to modules, such as ``"chgnet:0.3.0"`` or a glob, references to
-        featurizers, such as ``"featurizer:matminer-fast"``, or such objects. A :class:`DerivedFeature` may
-        stand here as well as in ``derived``.
+        featurizers, such as ``"featurizer:matminer-fast"``, or such objects. A featurizer that has a method
+        ``get_feature_groups_out``, with a label for each column, counts as a source for each label. A
+        :class:`DerivedFeature` may stand here as well as in ``derived``.
     estimator : str, scikit-learn regressor or None, default=None
         None is the mean of a Gaussian process and of support vector regression, on a kernel that gives each
         source the weight that makes the labels most likely; labels or their logarithm are learnt, whichever
