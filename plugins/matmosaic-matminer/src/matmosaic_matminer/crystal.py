@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from matmosaic_matminer.voronoi import Cell, find_cell
+from matmosaic_matminer.voronoi import Cell, find_cells
 
 # In Å. Tight, so that sites that merely resemble each other are not taken for equal.
 ORBIT_TOLERANCE = 1e-4
@@ -193,8 +193,12 @@ class Crystal:
     def _cells(self) -> list[Cell] | None:
         found: list[Cell | None] = [None for _ in self.representatives]
         for radius in CELL_RADII:
+            missing = [site for site, cell in enumerate(found) if cell is None]
             around = self.neighbours_within(radius)
-            found = [cell or find_cell(one, radius) for cell, one in zip(found, around, strict=True)]
+            for site, cell in zip(
+                missing, find_cells([around[site] for site in missing], radius), strict=True
+            ):
+                found[site] = cell
             known = [cell for cell in found if cell is not None]
             if len(known) == len(found):
                 return known

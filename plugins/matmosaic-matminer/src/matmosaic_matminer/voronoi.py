@@ -7,8 +7,8 @@ polar to a corner of the cell. One convex hull of a site's neighbours therefore 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -41,20 +41,41 @@ class Cell:
     """Of the faces."""
 
 
-def find_cell(around: Neighbours, radius: float) -> Cell | None:
-    """Return the cell of a site, or None if atoms beyond the radius may bound it.
+class _Hull(NamedTuple):
+    """A convex hull of polar points: three neighbours for each corner of the cell."""
+
+    facets: np.ndarray
+    """Rows of neighbours, shape (n_corners, 3)."""
+    corners: np.ndarray
+    """In Å, shape (n_corners, 3)."""
+
+
+def find_cells(around: list[Neighbours], radius: float) -> list[Cell | None]:
+    """Return the cells of some sites, None where atoms beyond the radius may bound them.
 
     Parameters
     ----------
-    around : Neighbours
-        All atoms within the radius.
+    around : list of Neighbours
+        All atoms within the radius of each site.
     radius : float
         In Å.
 
     Returns
     -------
-    Cell or None
+    list of Cell or None
+        One for each site.
     """
+    hulls = [_find_hull(one, radius) for one in around]
+    known = [site for site, hull in enumerate(hulls) if hull is not None]
+    cells: list[Cell | None] = [None for _ in around]
+    if known:
+        measured = _measure([around[site] for site in known], [hull for hull in hulls if hull is not None])
+        for site, cell in zip(known, measured, strict=True):
+            cells[site] = cell
+    return cells
+
+
+def _find_hull(around: Neighbours, radius: float) -> _Hull | None:
     from scipy.spatial import ConvexHull, QhullError
 
     if len(around.sites) < 4:
@@ -67,27 +88,18 @@ def find_cell(around: Neighbours, radius: float) -> Cell | None:
     if offsets.min() <= 1e-9:  # the site is not inside: the cell is open
         return None
     corners = hull.equations[:, :3] / offsets[:, None]
-    reach = np.linalg.norm(corners, axis=1).max()
-    if 2 * reach > radius:
-        return None
-    faces, corners = _distinct(hull.simplices, corners, CORNER_TOLERANCE * reach)
-    return _measure(around, faces, corners)
+    closed = 2 * np.linalg.norm(corners, axis=1).max() <= radius
+    return _Hull(hull.simplices, corners) if closed else None
 
 
-def _distinct(facets: np.ndarray, corners: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return each corner of each face once: the rows of neighbours, and the corners in Å."""
-    _, first, same = np.unique(np.round(corners / tolerance), axis=0, return_index=True, return_inverse=True)
-    pairs = np.unique(np.stack([facets.ravel(), np.repeat(same.ravel(), 3)], axis=1), axis=0)
-    counts = np.bincount(pairs[:, 0])
-    pairs = pairs[counts[pairs[:, 0]] > 2]  # fewer corners make no face
-    return pairs[:, 0], corners[first[pairs[:, 1]]]
-
-
-def _measure(around: Neighbours, faces: np.ndarray, corners: np.ndarray) -> Cell:
-    """Measure faces by the triangles from their middles to their edges."""
-    rows, face = np.unique(faces, return_inverse=True)
-    distances = around.distances[rows]
-    normals = around.vectors[rows] / distances[:, None]
+def _measure(around: list[Neighbours], hulls: list[_Hull]) -> list[Cell]:
+    """Measure the faces of all cells at once, by the triangles from their middles to their edges."""
+    starts = np.cumsum([0, *(len(one.sites) for one in around)])
+    sites, vectors, lengths = (np.concatenate(column) for column in zip(*around, strict=True))
+    rows, corners = _distinct(hulls, starts)
+    rows, face = np.unique(rows, return_inverse=True)
+    distances = lengths[rows]
+    normals = vectors[rows] / distances[:, None]
     n_edges = np.bincount(face)
     middles = np.stack([np.bincount(face, corners[:, axis]) for axis in range(3)], axis=1) / n_edges[:, None]
     order = np.lexsort((_azimuths(corners - middles[face], normals[face]), face))
@@ -97,11 +109,34 @@ def _measure(around: Neighbours, faces: np.ndarray, corners: np.ndarray) -> Cell
     following[last] = np.concatenate([[0], last[:-1] + 1])
     triangles = np.stack([middles[face], corners, corners[following]], axis=1)
     volumes = np.bincount(face, np.abs(np.linalg.det(triangles)) / 6)
-    areas = 6 * volumes / distances
-    kept = areas > FACE_TOLERANCE * areas.sum()
     angles = np.bincount(face, _solid_angles(triangles))
-    columns = (around.sites[rows], distances, normals, areas, volumes, angles, n_edges)
-    return Cell(*(column[kept] for column in columns))
+    columns = (sites[rows], distances, normals, 6 * volumes / distances, volumes, angles, n_edges)
+    parts = zip(*(np.split(column, np.searchsorted(rows, starts[1:-1])) for column in columns), strict=True)
+    return [_without_rounding(Cell(*part)) for part in parts]
+
+
+def _distinct(hulls: list[_Hull], starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each corner of each face once: the rows of all neighbours, and the corners in Å."""
+    facets = np.concatenate([hull.facets + start for hull, start in zip(hulls, starts[:-1], strict=True)])
+    corners = np.concatenate([hull.corners for hull in hulls])
+    places = [_places(hull, cell) for cell, hull in enumerate(hulls)]
+    _, first, same = np.unique(np.concatenate(places), axis=0, return_index=True, return_inverse=True)
+    pairs = np.unique(facets.ravel() * len(corners) + np.repeat(first[same.ravel()], 3))
+    rows, chosen = np.divmod(pairs, len(corners))
+    kept = np.bincount(rows)[rows] > 2  # fewer corners make no face
+    return rows[kept], corners[chosen[kept]]
+
+
+def _places(hull: _Hull, cell: int) -> np.ndarray:
+    """Return rows of whole numbers, equal for corners of one cell that coincide."""
+    tolerance = CORNER_TOLERANCE * np.linalg.norm(hull.corners, axis=1).max()
+    numbers = np.full((len(hull.corners), 1), cell)
+    return np.hstack([numbers, np.round(hull.corners / tolerance).astype(np.int64)])
+
+
+def _without_rounding(cell: Cell) -> Cell:
+    kept = cell.areas > FACE_TOLERANCE * cell.areas.sum()
+    return cell if kept.all() else Cell(*(getattr(cell, field.name)[kept] for field in fields(cell)))
 
 
 def _azimuths(vectors: np.ndarray, normals: np.ndarray) -> np.ndarray:
