@@ -14,12 +14,13 @@ from matmosaic._version import __version__
 from matmosaic.exceptions import InvalidParameterError
 
 # What a template is called, and where it goes; in both, as in the texts, $names stand for values.
-_COMMON = {
+_FILES = {
     "package/gitignore.txt": ".gitignore",
+    "$module/README.md.txt": "README.md",
     "package/pyproject.toml.txt": "pyproject.toml",
     "package/init.py.txt": "src/$package/__init__.py",
-    "$module/README.md.txt": "README.md",
     "$module/module.py.txt": "src/$package/$module.py",
+    "package/py.typed.txt": "src/$package/py.typed",
     "$module/tests.py.txt": "tests/test_$module.py",
 }
 _MAX_LENGTH = 30  # so that paths stay within what Windows takes, and lines within those of the templates
@@ -127,7 +128,7 @@ def _texts(values: dict[str, str]) -> dict[str, str]:
     """Return the text of every file of the package."""
     templates = files("matmosaic.cli") / "templates"
     filled = {}
-    for source, target in _COMMON.items():
+    for source, target in _FILES.items():
         template = templates.joinpath(*PurePosixPath(_fill(source, values)).parts)
         filled[_fill(target, values)] = _fill(template.read_text(encoding="utf-8"), values)
     return filled
