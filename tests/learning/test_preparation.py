@@ -79,4 +79,6 @@ def test_selected_columns_are_balanced_anew(columns, rng):
     )
     assert sorted(preparation.kept) == [1, 3]
     np.testing.assert_allclose((preparation(columns) ** 2).mean(axis=0), 1)
-    assert preparation.groups(np.array([0, 0, 0, 1])).tolist() == [[0, 0, 0, 1][one] for one in preparation.kept]
+    assert preparation.groups(np.array([0, 0, 0, 1])).tolist() == [
+        [0, 0, 0, 1][one] for one in preparation.kept
+    ]

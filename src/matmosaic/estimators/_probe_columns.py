@@ -159,6 +159,11 @@ class FrozenColumns:
             *(self._blocks_of_heads(predicted) if self.predictions else []),
             *(_block_of_formula(one, predicted) for one in self.quantities),
         ]
+        if not blocks:
+            raise InvalidParameterError(
+                f"With features={self.features} and predictions={self.predictions}, no source gives a column: "
+                f"{[one.card.name for one in self.sources]}. Set one of them to True."
+            )
         return _with_unique_names(blocks)
 
     def _blocks_of_sources(self, X: Any, features: Mapping[Any, Array]) -> list[Block]:

@@ -186,6 +186,7 @@ class ProbeRegressor(RegressorMixin, Savable):
         _check_takes_weights(regressor, weight)
         used = np.arange(len(y)) if weight is None else np.flatnonzero(weight)
         _check_enough(len(used), len(y))
+        check_targets(y[used], len(used))  # not constant over these
         self._frozen = self._resolve()
         blocks = self._blocks(rows)
         columns = np.concatenate([block.values for block in blocks], axis=1)[used]
