@@ -19,21 +19,15 @@ CUTOFF = 7.0  # Å
 SOFTNESS = 0.37
 # Of bonds much shorter than the sum of covalent radii, such as those of hydrogen.
 LARGEST_VALENCE = 3.0
-# Neighbours up to this many times the shortest relative distance are the nearest.
-SHELL = 1.25
 PROPERTIES = ("CovalentRadius", "Electronegativity", "AtomicWeight", "NValence")
 
 SITE_COLUMNS = (
     ("shortest bond", "Å"),
     ("shortest bond by covalent radii", ""),
     ("mean bond", "Å"),
-    ("mean bond by covalent radii", ""),
-    ("spread of nearest bonds", "Å"),
     ("effective coordination", ""),
     ("sum of valences", ""),
     ("mean electronegativity difference", ""),
-    ("largest electronegativity difference", ""),
-    ("mean difference of valence electrons", ""),
     ("mean mass of neighbours", "u"),
     ("sum of stiffnesses", "1/Å^2"),
     ("frequency of the site", "1/(Å u^0.5)"),
@@ -68,8 +62,6 @@ class Bonds(NamedTuple):
     """Of the reduced mass, in 1/(Å u^0.5)."""
     contrasts: np.ndarray
     """Differences of electronegativity."""
-    electron_contrasts: np.ndarray
-    """Differences of numbers of valence electrons."""
     neighbour_masses: np.ndarray
     """In u."""
     reduced_masses: np.ndarray
@@ -114,7 +106,6 @@ def find_bonds(crystal: Crystal) -> list[Bonds]:
             stiffnesses=stiffnesses,
             frequencies=np.sqrt(stiffnesses / reduced),
             contrasts=np.abs(negativity[site] - negativity[others]),
-            electron_contrasts=np.abs(electrons[site] - electrons[others]),
             neighbour_masses=masses[others],
             reduced_masses=reduced,
             mass=float(masses[site]),
@@ -125,19 +116,14 @@ def find_bonds(crystal: Crystal) -> list[Bonds]:
 
 def _site(bonds: Bonds) -> list[float]:
     shares = bonds.valences / bonds.valences.sum()
-    nearest = bonds.relative < SHELL * bonds.relative.min()
     stiffness = bonds.stiffnesses.sum()
     return [
         bonds.lengths.min(),
         bonds.relative.min(),
         shares @ bonds.lengths,
-        shares @ bonds.relative,
-        bonds.lengths[nearest].std(),
         1 / (shares @ shares),
         bonds.valences.sum(),
         shares @ bonds.contrasts,
-        bonds.contrasts[nearest].max(),
-        shares @ bonds.electron_contrasts,
         shares @ bonds.neighbour_masses,
         stiffness,
         np.sqrt(stiffness / bonds.mass),

@@ -7,7 +7,7 @@ cell, and describe the slab that is left. None of them is matminer's.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class Slab(NamedTuple):
     """Lengths of the two other axes in Å, ascending."""
 
 
-def find_slab(structure: object) -> Slab:
+def find_slab(structure: Any) -> Slab:
     """Return the slab of a primitive cell.
 
     Parameters
@@ -89,11 +89,6 @@ def find_slab(structure: object) -> Slab:
     return Slab(np.sort(gaps)[::-1], heights, lattice.volume / spacings[axis], edges)
 
 
-def _symbols(structure: object) -> np.ndarray:
-    species = [getattr(site.specie, "element", site.specie) for site in structure]
-    return np.array([one.symbol for one in species])
-
-
 def _surfaces(slab: Slab) -> tuple[np.ndarray, np.ndarray]:
     """Return which atoms are at the top, and which at the bottom."""
     return slab.heights > slab.heights.max() - SURFACE_DEPTH, slab.heights < SURFACE_DEPTH
@@ -101,8 +96,8 @@ def _surfaces(slab: Slab) -> tuple[np.ndarray, np.ndarray]:
 
 def _shape(crystal: Crystal) -> list[float]:
     primitive = crystal.primitive
-    slab, n_atoms = find_slab(primitive), len(primitive)
-    radii, masses = elements.element_rows(_symbols(primitive), ("CovalentRadius", "AtomicWeight")).T
+    slab, n_atoms = find_slab(primitive.structure), len(primitive.symbols)
+    radii, masses = elements.element_rows(primitive.symbols, ("CovalentRadius", "AtomicWeight")).T
     radii = radii / 100  # Å
     thickness = slab.heights.max()
     volume = slab.area * (thickness + 2 * radii.mean())
@@ -127,8 +122,8 @@ def _shape(crystal: Crystal) -> list[float]:
 
 def _surface_elements(crystal: Crystal) -> np.ndarray:
     primitive = crystal.primitive
-    values = elements.element_rows(_symbols(primitive), tuple(PROPERTIES))
-    top, bottom = (values[atoms].mean(axis=0) for atoms in _surfaces(find_slab(primitive)))
+    values = elements.element_rows(primitive.symbols, tuple(PROPERTIES))
+    top, bottom = (values[atoms].mean(axis=0) for atoms in _surfaces(find_slab(primitive.structure)))
     outside = (top + bottom) / 2
     return np.stack([outside, np.abs(top - bottom), values.mean(axis=0) - outside], axis=1).ravel()
 
