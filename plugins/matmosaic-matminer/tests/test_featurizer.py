@@ -28,7 +28,9 @@ def test_full_preset_keeps_the_contract():
     check_featurizer(MatminerFeaturizer("full"), supercell=True, tolerance=1e-5)
 
 
-@pytest.mark.parametrize("preset", ["composition", "fast", "full", "structure"])
+@pytest.mark.parametrize(
+    "preset", ["bonds", "composition", "fast", "full", "layers", "structure", "symmetry"]
+)
 def test_reference(preset):
     featurizer = load_featurizer(f"featurizer:matminer-{preset}")
     assert featurizer.preset == preset

@@ -6,11 +6,19 @@ from matmosaic_matminer.featurizer import MatminerFeaturizer
 
 __all__ = [
     "MatminerFeaturizer",
+    "matminer_bonds",
     "matminer_composition",
     "matminer_fast",
     "matminer_full",
+    "matminer_layers",
     "matminer_structure",
+    "matminer_symmetry",
 ]
+
+
+def matminer_bonds() -> MatminerFeaturizer:
+    """Return ``featurizer:matminer-bonds``: strengths and frequencies of bonds."""
+    return MatminerFeaturizer("bonds")
 
 
 def matminer_composition() -> MatminerFeaturizer:
@@ -28,6 +36,16 @@ def matminer_full() -> MatminerFeaturizer:
     return MatminerFeaturizer("full")
 
 
+def matminer_layers() -> MatminerFeaturizer:
+    """Return ``featurizer:matminer-layers``: shape and surfaces of layers."""
+    return MatminerFeaturizer("layers")
+
+
 def matminer_structure() -> MatminerFeaturizer:
     """Return ``featurizer:matminer-structure``: descriptors of the structure that are quick."""
     return MatminerFeaturizer("structure")
+
+
+def matminer_symmetry() -> MatminerFeaturizer:
+    """Return ``featurizer:matminer-symmetry``: descriptors of the symmetry."""
+    return MatminerFeaturizer("symmetry")

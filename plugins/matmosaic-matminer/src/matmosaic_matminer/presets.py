@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from matmosaic_matminer import charges, composition, coordination, sites, structure
+from matmosaic_matminer import bonds, charges, composition, coordination, layers, sites, structure
 from matmosaic_matminer.descriptors import Descriptor
 
 GROUPS: dict[str, tuple[Descriptor, ...]] = {
@@ -28,6 +28,8 @@ GROUPS: dict[str, tuple[Descriptor, ...]] = {
         sites.BOND_ORDER,
         sites.LOCAL_DIFFERENCE,
     ),
+    "layers": layers.ALL,
+    "bonds": bonds.ALL,
     "radial": (sites.GRDF, sites.AGNI, sites.BEHLER),
     "motifs": (coordination.MOTIFS,),
     "elements": (composition.MORE_ELEMENT_PROPERTY,),
@@ -37,7 +39,7 @@ GROUPS: dict[str, tuple[Descriptor, ...]] = {
 }
 """Descriptors of one kind."""
 
-CHEAP_STRUCTURE = ("symmetry", "packing", "coordination", "radial")
+CHEAP_STRUCTURE = ("symmetry", "packing", "coordination", "layers", "bonds", "radial")
 
 
 @dataclass(frozen=True)
