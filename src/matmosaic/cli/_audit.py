@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
 #: What stands in place of a module's reference for the rows that a method is trained on.
 TRAINING_ROWS = "training rows"
 UNKNOWN = "no fingerprints on the card; `matmosaic modules fingerprint MODULE DATA` adds them"
+
+
+def add_audit(parser: argparse.ArgumentParser) -> None:
+    """Add whether to tell."""
+    parser.add_argument(
+        "--audit",
+        action="store_true",
+        help="say how many test rows of each split were probably seen before: by a module in its own "
+        "training, or among the split's training rows",
+    )
 
 
 def audit(

@@ -16,11 +16,13 @@ from matmosaic.cli._arguments import (
     folds,
     names,
 )
+from matmosaic.cli._audit import add_audit
 from matmosaic.cli._console import Result
 from matmosaic.cli._text import decimals, table, with_unit
 
 if TYPE_CHECKING:
     from matmosaic.cli._data import LabelledData
+    from matmosaic.cli._methods import Settings
     from matmosaic.cli._scoring import Score, Scored, Split
 
 ERRORS = ("mae", "rmse", "r2")
@@ -63,12 +65,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     add_unfrozen(parser)
     add_mixture(parser)
     add_own_epochs(parser)
-    parser.add_argument(
-        "--audit",
-        action="store_true",
-        help="say how many test rows of each split were probably seen before: by a module in its own "
-        "training, or among the split's training rows",
-    )
+    add_audit(parser)
     parser.add_argument("--unit", help="unit of the labels, for what is printed")
     parser.set_defaults(run=run)
 
@@ -77,28 +74,12 @@ def run(arguments: argparse.Namespace) -> Result:
     """Score every method on every split."""
     from matmosaic.cli._audit import audit
     from matmosaic.cli._data import read_labelled
-    from matmosaic.cli._methods import (
-        Settings,
-        candidates,
-        check_mixture_settings,
-        check_mixtures,
-        method_named,
-    )
+    from matmosaic.cli._methods import candidates, check_mixture_settings, check_mixtures, method_named
     from matmosaic.cli._references import load_all
     from matmosaic.cli._scoring import score_all
 
     methods = [method_named(name) for name in dict.fromkeys(arguments.estimators)]
-    settings = Settings(
-        epochs=arguments.epochs,
-        seed=arguments.seed,
-        device=arguments.device,
-        unfrozen=arguments.unfrozen,
-        n_active=arguments.n_active,
-        guard=arguments.guard,
-        aggregation=arguments.aggregation,
-        width=arguments.width,
-        combine=arguments.combine,
-    )
+    settings = _settings(arguments)
     check_mixture_settings(methods, settings)
     needed = any(method.modules != "none" for method in methods)
     modules = load_all(arguments.module or ["bundled:*"]) if needed else {}
@@ -118,6 +99,22 @@ def run(arguments: argparse.Namespace) -> Result:
     if arguments.audit:
         document["audit"] = audit(modules, data.structures, splits)
     return Result(document, _text(scored, document, fallback=settings.guard == "fallback"))
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from matmosaic.cli._methods import Settings
+
+    return Settings(
+        epochs=arguments.epochs,
+        seed=arguments.seed,
+        device=arguments.device,
+        unfrozen=arguments.unfrozen,
+        n_active=arguments.n_active,
+        guard=arguments.guard,
+        aggregation=arguments.aggregation,
+        width=arguments.width,
+        combine=arguments.combine,
+    )
 
 
 def _splits(arguments: argparse.Namespace, data: LabelledData) -> list[Split]:
