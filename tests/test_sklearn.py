@@ -45,6 +45,7 @@ from matmosaic import (
     GraphTable,
     ModuleFeaturizer,
     MPTRegressor,
+    ProbeRegressor,
     TransferRegressor,
     load_module,
     to_object_array,
@@ -127,6 +128,14 @@ class NumbersComposed(Numbers, ComposedRegressor):
         super().__init__(MODULES, **own, random_state=random_state)
 
 
+class NumbersProbe(Numbers, ProbeRegressor):
+    """ProbeRegressor on rows of numbers, of two modules."""
+
+    def __init__(self, *, estimator=None, predictions=True, random_state=None):
+        own = {"estimator": estimator, "predictions": predictions}
+        super().__init__(MODULES, **own, random_state=random_state)
+
+
 class NumbersFeaturizer(ModuleFeaturizer):
     """ModuleFeaturizer on rows of numbers."""
 
@@ -158,6 +167,7 @@ def float64():
         NumbersMixture(),
         NumbersMPT(),
         NumbersComposed(),
+        NumbersProbe(),
         NumbersFeaturizer("bundled:emt-eform"),
     ],
     expected_failed_checks=expected_to_fail,

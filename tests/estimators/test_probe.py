@@ -421,6 +421,10 @@ def test_one_row_of_weight(make, X, y):
         make("a").fit(X, np.where(np.arange(40) < 2, 1.0, y), sample_weight=np.arange(40) < 2)
 
 
-def test_equal_structures(make, X, y):
-    with pytest.raises(InvalidTargetsError, match="features are constant over the 5 rows"):
-        make("a").fit([X[0]] * 5, y[:5])
+@pytest.mark.parametrize("estimator", [None, "svr", "ridge"])
+@pytest.mark.parametrize("reduction", [None, "relevance", "pca"])
+def test_equal_structures_are_predicted_alike(estimator, reduction, make, X, y):
+    probe = make("a", estimator=estimator, reduction=reduction).fit([X[0]] * 9, y[:9])
+    predicted = probe.predict(X)
+    np.testing.assert_allclose(predicted, predicted[0])
+    assert y[:9].min() < predicted[0] < y[:9].max()

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from matmosaic.exceptions import InvalidTargetsError
 from matmosaic.learning.preparation import LARGEST, prepare
 
 
@@ -48,8 +47,13 @@ def test_constant_and_unknown_columns_are_left_out(columns, rng):
     columns[:, 0], columns[:, 2] = 7.0 + 1e-9 * rng.normal(size=20), np.nan
     preparation = prepare(columns, SOURCES, rng.normal(size=20))
     assert preparation.kept.tolist() == [1, 3]
-    with pytest.raises(InvalidTargetsError, match="All 1 features are constant over the 20 rows"):
-        prepare(columns[:, [2]], ["a"], rng.normal(size=20))
+
+
+def test_constant_columns_alone_tell_nothing(columns, rng, caplog):
+    columns[:, :2] = 7.0
+    preparation = prepare(columns[:, :2], ["a", "a"], rng.normal(size=20))
+    assert preparation(rng.normal(size=(3, 2))).tolist() == [[0.0, 0.0]] * 3
+    assert "All 2 features are constant over the 20 rows" in caplog.text
 
 
 def test_weights_are_repetitions(columns, rng):

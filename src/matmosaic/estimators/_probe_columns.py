@@ -161,8 +161,8 @@ class FrozenColumns:
         ]
         if not blocks:
             raise InvalidParameterError(
-                f"With features={self.features} and predictions={self.predictions}, no source gives a column: "
-                f"{[one.card.name for one in self.sources]}. Set one of them to True."
+                f"With features={self.features} and predictions={self.predictions}, no source gives a "
+                f"column: {[one.card.name for one in self.sources]}. Set one of them to True."
             )
         return _with_unique_names(blocks)
 

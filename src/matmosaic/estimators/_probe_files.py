@@ -18,7 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from matmosaic._version import __version__
-from matmosaic.estimators._featurizers import FeaturizerCard, FeaturizerSource, Source, reference_to_save
+from matmosaic.estimators._featurizers import (
+    PREFIX,
+    FeaturizerCard,
+    FeaturizerSource,
+    Source,
+    reference_to_save,
+)
 from matmosaic.estimators._probe_columns import FrozenColumns, Output, Quantity
 from matmosaic.estimators.persistence import SavedFiles, plain, start_files, start_module
 from matmosaic.exceptions import CorruptModuleError, MatmosaicError
@@ -137,7 +143,7 @@ def _references(asked: Sequence[Any]) -> dict[str, str]:
     """Return references, with versions, to those modules that a store has, by checksum."""
     found = {}
     for reference in asked:
-        if isinstance(reference, str) and is_named(reference):
+        if isinstance(reference, str) and not reference.startswith(PREFIX) and is_named(reference):
             # A store that cannot be reached now does no harm: its modules are saved as a whole.
             with suppress(MatmosaicError):
                 for one in list_modules(reference):

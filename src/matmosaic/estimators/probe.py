@@ -196,8 +196,9 @@ class ProbeRegressor(RegressorMixin, Savable):
 
     def _check_parameters(self) -> None:
         parameters = self.get_params(deep=False)
-        reduction = parameters.pop("reduction")  # of another estimator, a name with another meaning
+        parameters.pop("reduction", None)  # in another estimator it means something else
         check_parameters(parameters)
+        reduction = self.reduction
         if reduction not in (None, *REDUCTIONS):
             raise InvalidParameterError(suggest(str(reduction), REDUCTIONS, what="value of 'reduction'"))
         if reduction is None and self.n_features is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +11,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from matmosaic.exceptions import InvalidTargetsError
 from matmosaic.learning.columns import SMALLEST_SPREAD
 from matmosaic.learning.relevance import most_relevant
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Preparation", "Reduction", "prepare"]
 
@@ -103,21 +105,16 @@ def prepare(
     Returns
     -------
     Preparation
-        Of the given rows alone.
-
-    Raises
-    ------
-    InvalidTargetsError
-        If all columns are constant.
+        Of the given rows alone. If all columns are constant, it maps every row to zeros.
     """
     known = np.where(np.isfinite(columns), np.asarray(columns, dtype=float), np.nan)
     mean, std = _moments(known, weight)
     kept = np.flatnonzero(std > SMALLEST_SPREAD * np.abs(mean))
     if not len(kept):
-        raise InvalidTargetsError(
-            f"All {columns.shape[1]} features are constant over the {len(columns)} rows of 'X': nothing "
-            "tells these apart. Give structures that differ, or other sources."
+        logger.warning(
+            "All %d features are constant over the %d rows: all predictions are equal.", *known.shape[::-1]
         )
+        kept, std = np.arange(len(std)), np.full_like(std, np.inf)
     plain = Preparation(kept, mean[kept], std[kept], np.ones(len(kept)))
     if reduction == "relevance":
         kept = kept[most_relevant(plain(columns), y, n_features, rng=rng)]
@@ -152,4 +149,4 @@ def _principal(values: NDArray[np.float64], n_components: int) -> NDArray[np.flo
     """Return the first principal axes of centred columns, without those that hold rounding alone."""
     _, spreads, axes = np.linalg.svd(values, full_matrices=False)
     n_real = int((spreads > SMALLEST_SPREAD * spreads[0]).sum())
-    return axes[: min(n_components, n_real)]
+    return axes[: max(min(n_components, n_real), 1)]
