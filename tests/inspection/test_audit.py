@@ -14,6 +14,7 @@ from matmosaic import (
     ModuleFeaturizer,
     MoERegressor,
     PretrainedModule,
+    ProbeRegressor,
     TransferRegressor,
     load_module,
 )
@@ -147,6 +148,15 @@ def test_mixture_has_seen_what_its_modules_have(module, alloys):
     audit = audit_overlap(mixture.fit(alloys[30:40], np.arange(10.0)), alloys[:50])
     assert np.flatnonzero(~audit.seen).tolist() == [*range(20, 30), *range(40, 50)]
     assert not audit.complete[0]
+
+
+def test_probe_has_seen_what_its_modules_have(module, alloys):
+    """Its own rows are not kept, which the audit says."""
+    y = np.arange(10.0)
+    probe = ProbeRegressor(with_seen(module, alloys[:10]), estimator="ridge").fit(alloys[20:30], y)
+    audit = audit_overlap(probe, alloys[:20])
+    assert (audit.modules, audit.complete.tolist()) == (("ProbeRegressor",), [False])
+    assert np.flatnonzero(audit.seen).tolist() == [*range(10)]
 
 
 def test_saved_estimator_keeps_what_it_has_seen(crystals, tmp_path):
