@@ -45,6 +45,10 @@ def test_python_of_the_readme_runs_as_pasted(
     assert error < 0.24, "no better than predicting the median"
 
 
+def test_python_of_the_page_on_probes_runs_as_pasted(paste: Callable[[str], Path]) -> None:
+    assert (paste("docs/probe.md") / "vacancy-probe" / "card.json").exists()
+
+
 def test_python_of_the_page_on_mixtures_runs_as_pasted(paste: Callable[[str], Path]) -> None:
     assert (paste("docs/mixture.md") / "vacancy-mixture" / "card.json").exists()
 
