@@ -210,3 +210,12 @@ def test_checking_reports_each_plugin(install):
     assert listed["sad"].healthy is False
     assert "ZeroDivisionError" in listed["sad"].reason
     assert info("sad").healthy is None
+
+
+def test_newer_contract_of_what_a_function_makes_is_refused(install, import_again):
+    import_again("toy_makers")
+    install("makers-dist", backbone("maker", "toy_makers:make"), modules={"toy_makers": "def make(): pass"})
+    made = type("Later", (), {"contract": plugins.CONTRACTS["backbones"] + 1})()
+    with pytest.raises(PluginError, match="'makers-dist' 1.0 was written against version 2 of the contract"):
+        plugins.check_contract("backbones", "maker", made)
+    plugins.check_contract("backbones", "maker", object())

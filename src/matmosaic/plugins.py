@@ -24,7 +24,7 @@ import entrypoints
 from matmosaic._version import __version__
 from matmosaic.exceptions import DuplicatePluginError, PluginError, UnknownNameError, suggest
 
-__all__ = ["CONTRACTS", "GROUPS", "PluginInfo", "list_plugins", "load", "names"]
+__all__ = ["CONTRACTS", "GROUPS", "PluginInfo", "check_contract", "list_plugins", "load", "names"]
 
 logger = logging.getLogger(__name__)
 
@@ -100,16 +100,29 @@ def load(kind: Kind, name: str) -> Any:
     PluginError
         If importing it fails, or if it was written against a newer contract.
     """
-    claims = _claims(kind, name)
-    if not claims:
-        _scan.cache_clear()  # it may have been installed since the last look
-        importlib.invalidate_caches()
-        claims = _claims(kind, name)
-    if not claims:
-        raise UnknownNameError(suggest(name, names(kind), what=kind.removesuffix("s")))
-    if len(claims) > 1:
-        claims = _own(claims)
-    return _import(claims[0])
+    return _import(_owner(kind, name))
+
+
+def check_contract(kind: Kind, name: str, made: Any) -> None:
+    """Refuse what a plugin has made if it expects more than this matmosaic gives.
+
+    :func:`load` has looked at the plugin itself; one that is a function cannot say what it makes.
+
+    Parameters
+    ----------
+    kind : {"backbones", "featurizers", "openers", "stores"}
+        Kind of plugin.
+    name : str
+        Name of the plugin, one of :func:`names`.
+    made : object
+        What calling the plugin returned.
+
+    Raises
+    ------
+    PluginError
+        If it was written against a newer contract, or says so in no whole number.
+    """
+    _check_contract(_owner(kind, name), made)
 
 
 def list_plugins(*, check: bool = False) -> list[PluginInfo]:
@@ -140,6 +153,18 @@ def _find(kind: str) -> list[PluginInfo]:
 
 def _claims(kind: str, name: str) -> list[PluginInfo]:
     return [plugin for plugin in _find(kind) if plugin.name == name]
+
+
+def _owner(kind: Kind, name: str) -> PluginInfo:
+    """Return the one plugin that a name stands for."""
+    claims = _claims(kind, name)
+    if not claims:
+        _scan.cache_clear()  # it may have been installed since the last look
+        importlib.invalidate_caches()
+        claims = _claims(kind, name)
+    if not claims:
+        raise UnknownNameError(suggest(name, names(kind), what=kind.removesuffix("s")))
+    return claims[0] if len(claims) == 1 else _own(claims)[0]
 
 
 def _own(claims: list[PluginInfo]) -> list[PluginInfo]:
@@ -258,18 +283,17 @@ def _import(plugin: PluginInfo) -> Any:
         cause = f"{type(error).__name__}: {error}".rstrip(": ")
         message = f"{what} cannot be loaded from {plugin.reference!r} ({cause}). {_remedy(plugin, error)}"
         raise PluginError(message) from error
-    _check_contract(plugin, found)
-    return found
-
-
-def _check_contract(plugin: PluginInfo, found: Any) -> None:
-    """Refuse what is no plugin, or one that expects more than this matmosaic gives."""
-    what, kind = _what(plugin), plugin.group.removeprefix("matmosaic.")
     if not callable(found):
         raise PluginError(
             f"{what} must refer to a class or function. Got {plugin.reference!r}, of type "
             f"{type(found).__name__}; report it to its authors."
         )
+    _check_contract(plugin, found)
+    return found
+
+
+def _check_contract(plugin: PluginInfo, found: Any) -> None:
+    what, kind = _what(plugin), plugin.group.removeprefix("matmosaic.")
     contract = getattr(found, "contract", 1)
     if not isinstance(contract, int) or contract < 1:
         raise PluginError(
