@@ -75,6 +75,10 @@ class InvalidFeaturesError(MatmosaicError, ValueError):
     """A featurizer returned something that is no row of features, or its names do not fit."""
 
 
+class WorkerError(MatmosaicError, RuntimeError):
+    """A process that was started for parallel work has died."""
+
+
 class DeviceMemoryError(MatmosaicError, MemoryError):
     """The device ran out of memory; the message says what to lower."""
 

@@ -1,6 +1,7 @@
 """Rows are computed in processes where that pays, and never in processes of processes."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,13 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from matmosaic.exceptions import InvalidFeaturesError, UndefinedFeaturesWarning
-from matmosaic.featurizers import Featurizer, computing
+from matmosaic.exceptions import (
+    InvalidFeaturesError,
+    InvalidParameterError,
+    UndefinedFeaturesWarning,
+    WorkerError,
+)
+from matmosaic.featurizers import Featurizer, cache, computing
 from matmosaic.featurizers.computing import usable_jobs
 
 
@@ -83,19 +89,75 @@ def test_parallel_search_over_a_parallel_featurizer(crystals):
     assert search.fit(crystals, y).best_params_ == {"ridge__alpha": 1e-3}
 
 
-def test_what_was_computed_before_an_interruption_is_kept(density, counted, crystals, monkeypatch):
-    monkeypatch.setattr(computing, "ROWS_PER_BLOCK", 5)
-    original = density.featurize
+class Stopping(Featurizer):
+    """Stops the work at one volume, in one of several ways."""
 
-    def interrupted(self, structure):
-        if structure is crystals[12]:
-            raise KeyboardInterrupt
-        return original(self, structure)
+    def __init__(self, volume, *, how=None, n_jobs=None, memory=None):
+        self.volume = volume
+        self.how = how
+        self.n_jobs = n_jobs
+        self.memory = memory
 
-    interrupted.__code__ = interrupted.__code__.replace(co_name="featurize")
-    monkeypatch.setattr(density, "featurize", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        density().transform(crystals)
-    assert len(counted) == 12
-    density().transform(crystals[:10])
-    assert len(counted) == 12
+    def identity(self):
+        return "stopping"
+
+    def featurize(self, structure):
+        if self.how and np.isclose(structure.volume, self.volume):
+            if self.how == "dies":
+                os._exit(1)
+            if self.how == "infinite":
+                return [np.inf]
+            raise {"interrupt": KeyboardInterrupt, "import": ImportError}[self.how]
+        (Path(self.memory) / f"{structure.volume:.6f}").touch()
+        return [structure.volume]
+
+    def get_feature_names_out(self, input_features=None):
+        return np.array(["volume (angstrom^3)"], dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [("interrupt", KeyboardInterrupt), ("infinite", InvalidFeaturesError), ("import", ImportError)],
+)
+def test_what_was_computed_before_an_end_is_kept(how, error, crystals, tmp_path):
+    with pytest.raises(error):
+        Stopping(crystals[12].volume, how=how, memory=tmp_path).transform(crystals)
+    cache.PROCESS_CACHE.clear()
+    for mark in tmp_path.glob("[0-9]*"):
+        mark.unlink()
+    Stopping(0.0, memory=tmp_path).transform(crystals)
+    assert len([*tmp_path.glob("[0-9]*")]) == 20 - 12
+
+
+@pytest.mark.parametrize(("how", "error"), [("import", ImportError), ("dies", WorkerError)])
+@pytest.mark.usefixtures("_eager")
+def test_what_others_computed_before_an_end_is_kept(how, error, crystals, tmp_path):
+    with pytest.raises(error):
+        Stopping(crystals[19].volume, how=how, n_jobs=2, memory=tmp_path).transform(crystals)
+    cache.PROCESS_CACHE.clear()
+    for mark in tmp_path.glob("[0-9]*"):
+        mark.unlink()
+    Stopping(0.0, memory=tmp_path).transform(crystals)
+    assert 1 <= len([*tmp_path.glob("[0-9]*")]) <= 12
+
+
+@pytest.mark.usefixtures("_eager")
+def test_dead_process_names_a_row(crystals, tmp_path):
+    message = r"Stopping died, at X\[2\] \(CsCl\) or a later row: .* Pass n_jobs=1"
+    with pytest.raises(WorkerError, match=message):
+        Stopping(crystals[2].volume, how="dies", n_jobs=2, memory=tmp_path).transform(crystals)
+
+
+def test_features_are_kept_while_others_are_computed(density, crystals, monkeypatch):
+    monkeypatch.setattr(computing, "SECONDS_PER_PUT", 0.0)
+    sizes = []
+    original = cache.PROCESS_CACHE.put
+    monkeypatch.setattr(cache.PROCESS_CACHE, "put", lambda new: sizes.append(len(new)) or original(new))
+    density().transform(crystals)
+    assert sizes == [*[1] * 20, 0]
+
+
+@pytest.mark.parametrize("n_jobs", [0, "2", 1.5])
+def test_what_is_no_number_of_processes(n_jobs, density, Cu):
+    with pytest.raises(InvalidParameterError, match=f"'n_jobs' must be None or a whole .* Got {n_jobs!r}"):
+        density(n_jobs=n_jobs).transform([Cu])

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import closing
 from itertools import islice
 from math import ceil
+from numbers import Integral
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from joblib.parallel import get_active_backend
 
-from matmosaic.exceptions import InvalidFeaturesError
+from matmosaic.exceptions import InvalidFeaturesError, InvalidParameterError, WorkerError
 from matmosaic.featurizers.cache import Features, digest, open_cache, structure_key
-from matmosaic.structures import describe_row
+from matmosaic.structures import caching, describe_row
 
 if TYPE_CHECKING:
     from matmosaic.featurizers.base import Featurizer
 
 logger = logging.getLogger(__name__)
 
-# Rows that are computed before any of them is kept: an interrupted run loses no more.
-ROWS_PER_BLOCK = 1000
+# What was computed is kept this often, and when the work ends early: a process that is killed loses no more.
+SECONDS_PER_PUT = 10.0
 # Work for less time than this is done before other processes have started.
 WORTH_SECONDS = 2.0
 MOST_ROWS_PER_CHUNK = 50
+
+Outcome: TypeAlias = Any  # what featurize returned, unchecked; a Failure, or an error that stops the work
 
 
 def features_of(
@@ -55,20 +60,22 @@ def features_of(
     ------
     InvalidFeaturesError
         If the featurizer returns anything but a row of numbers per structure, one for each name.
+    InvalidParameterError
+        If its ``n_jobs`` or ``memory`` cannot be used.
+    WorkerError
+        If a process that it started has died.
     """
     parameters = featurizer.get_params(deep=False)
+    n_jobs = usable_jobs(parameters.get("n_jobs"))
     suffix = "-" + digest(f"{key} {len(names)}")
     keys = [structure_key(structure) + suffix for structure in structures]
     cache = open_cache(parameters.get("memory"))
     found = cache.get(dict.fromkeys(keys))
     missing = {key: row for row, key in reversed([*enumerate(keys)]) if key not in found}
     logger.debug("%s: %d rows, %d to compute", type(featurizer).__name__, len(keys), len(missing))
-    for block in _blocks(sorted((row, key) for key, row in missing.items())):
-        rows = {row: structures[row] for row, _ in block}
-        computed = _compute(featurizer, rows, names, usable_jobs(parameters.get("n_jobs")))
-        new = dict(zip((key for _, key in block), computed, strict=True))
-        cache.put(new)
-        found |= new
+    rows = {row: structures[row] for row in sorted(missing.values())}
+    with closing(_compute(featurizer, rows, names, n_jobs)) as computed:
+        found |= _keep(cache, ((keys[row], features) for row, features in computed))
     return [found[key] for key in keys]
 
 
@@ -83,51 +90,103 @@ def usable_jobs(n_jobs: int | None) -> int:
     Returns
     -------
     int
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is no number of processes.
     """
+    if n_jobs is not None and (not isinstance(n_jobs, Integral) or n_jobs == 0):
+        raise InvalidParameterError(
+            "'n_jobs' must be None or a whole number of processes, below zero to count from all cores (-1). "
+            f"Got {n_jobs!r}."
+        )
     nested = getattr(get_active_backend()[0], "nesting_level", 0) or multiprocessing.current_process().daemon
     return 1 if nested else effective_n_jobs(n_jobs)
 
 
-def _blocks(rows: list[Any]) -> Iterator[list[Any]]:
-    return (rows[start : start + ROWS_PER_BLOCK] for start in range(0, len(rows), ROWS_PER_BLOCK))
+def _keep(cache: caching.Cache[Features], computed: Iterator[tuple[str, Features]]) -> dict[str, Features]:
+    """Put features into the cache while they are computed, and what there is if an error ends that."""
+    everything: dict[str, Features] = {}
+    new: dict[str, Features] = {}
+    last = perf_counter()
+    try:
+        for key, features in computed:
+            new[key] = everything[key] = features
+            if perf_counter() - last > SECONDS_PER_PUT:
+                cache.put(new)
+                new, last = {}, perf_counter()
+    finally:
+        cache.put(new)
+    return everything
+
+
+# --- here or in other processes ----------------------------------------------------------------------
 
 
 def _compute(
     featurizer: Featurizer, structures: dict[int, Any], names: np.ndarray, n_jobs: int
-) -> list[Features]:
+) -> Generator[tuple[int, Features], None, None]:
+    """Yield the features of rows, in order."""
+    rows = iter(structures.items())
+    with closing(_outcomes(featurizer, [*structures.values()], n_jobs)) as outcomes:
+        try:
+            for outcome, (row, structure) in zip(outcomes, rows, strict=True):
+                yield row, _checked(featurizer, outcome, row, structure, names)
+        except BrokenExecutor as error:
+            raise _died(featurizer, *next(rows)) from error
+
+
+def _outcomes(featurizer: Featurizer, structures: list[Any], n_jobs: int) -> Generator[Outcome, None, None]:
     """Compute here until it is clear that other processes would be done sooner."""
-    waiting = iter(structures.items())
-    done: list[Features] = []
-    for row, structure in waiting:
-        done.append(_checked(featurizer, attempt(featurizer, structure), row, structure, names))
-        if len(done) == 1:
-            start = perf_counter()  # the first row may read tables and import packages
-        left = len(structures) - len(done)
-        per_row = (perf_counter() - start) / max(1, len(done) - 1)
-        if n_jobs > 1 and left > 1 and len(done) > 1 and per_row * left > WORTH_SECONDS:
-            break
-    rest = list(waiting)
-    outcomes = _in_processes(featurizer, [structure for _, structure in rest], n_jobs)
-    return done + [
-        _checked(featurizer, outcome, row, structure, names)
-        for (row, structure), outcome in zip(rest, outcomes, strict=True)
-    ]
+    n_rows, seconds = len(structures), 0.0
+    for done, structure in enumerate(structures):
+        if n_jobs > 1 and _is_worth_processes(seconds, done, n_rows - done):
+            yield from _in_processes(featurizer, structures[done:], n_jobs)
+            return
+        start = perf_counter()
+        outcome = attempt(featurizer, structure)
+        if done > 0:  # the first row may read tables and import packages
+            seconds += perf_counter() - start
+        yield outcome
 
 
-def _in_processes(featurizer: Featurizer, structures: list[Any], n_jobs: int) -> list[Any]:
-    if not structures:
-        return []
+def _is_worth_processes(seconds: float, done: int, left: int) -> bool:
+    """Judge by the seconds that all rows done but the first took."""
+    return done > 1 and left > 1 and seconds / (done - 1) * left > WORTH_SECONDS
+
+
+def _in_processes(featurizer: Featurizer, structures: list[Any], n_jobs: int) -> Iterator[Outcome]:
     size = min(MOST_ROWS_PER_CHUNK, ceil(len(structures) / (4 * n_jobs)))
     rows = iter(structures)
     chunks = iter(lambda: list(islice(rows, size)), [])
     # Processes that start afresh: copies of this one would inherit locks that nobody releases.
     with parallel_config(backend="loky", inner_max_num_threads=1):
-        done = Parallel(n_jobs=n_jobs)(delayed(_attempt_all)(featurizer, chunk) for chunk in chunks)
-    return [outcome for chunk in done for outcome in chunk]
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator")
+    with closing(parallel(delayed(_attempt_all)(featurizer, chunk) for chunk in chunks)) as done:
+        for outcome in (one for chunk in done for one in chunk):
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
 
 
-def _attempt_all(featurizer: Featurizer, structures: list[Any]) -> list[Any]:
-    return [attempt(featurizer, structure) for structure in structures]
+def _attempt_all(featurizer: Featurizer, structures: list[Any]) -> list[Outcome]:
+    """Describe structures; an error that stops the work ends the list, so that those before it count."""
+    outcomes: list[Outcome] = []
+    try:
+        for structure in structures:
+            outcomes.append(attempt(featurizer, structure))
+    except (ImportError, MemoryError) as error:
+        outcomes.append(error)
+    return outcomes
+
+
+def _died(featurizer: Featurizer, row: int, structure: Any) -> WorkerError:
+    who, where = type(featurizer).__name__, describe_row(row, structure)
+    return WorkerError(
+        f"A process that computed features of {who} died, at {where} or a later row: for lack of memory, or "
+        "by a crash of compiled code. Pass n_jobs=1 to see which row; what was computed before is kept."
+    )
 
 
 class Failure(str):
