@@ -39,6 +39,7 @@ MAY_IMPORT_ALL = {
     "_testing_featurizer",
     "_testing_attributes",
     "_testing_backbone",
+    "_testing_contract",
     "_testing_crystals",
     "_testing_stacking",
     "__main__",

@@ -33,6 +33,8 @@ def module():
 class ToyStore:
     """Keeps modules in memory, as their files."""
 
+    contract = 1
+
     def __init__(self):
         self.contents = {}
 
@@ -114,6 +116,10 @@ class OtherCards(ToyStore):
         return replace(super().card(name), unit="J")
 
 
+class SaysNothing:
+    names = card = load = len
+
+
 class FromTheFuture(ToyStore):
     contract = 99
 
@@ -143,6 +149,7 @@ def test_good_store_passes(module):
         (AltersModules, "another module than was saved; make it of the bytes"),
         (ReturnsTuple, "must return a list of str. Got tuple"),
         (OtherCards, "is not the card of the module; keep the bytes of card.json"),
+        (SaysNothing, "SaysNothing does not state its 'contract'; write `contract: ClassVar"),
         (FromTheFuture, "'contract' must be a class attribute, .*, here 1 to 1. Got 99"),
     ],
     ids=lambda case: case.__name__ if isinstance(case, type) else None,

@@ -8,20 +8,11 @@ from typing import Any
 
 from torch import nn
 
+from matmosaic._testing_contract import check_contract
 from matmosaic.backbones import Backbone
 from matmosaic.graphs import GraphSettings
-from matmosaic.plugins import CONTRACTS
 
 RESERVED_GROUPS = {"all", "head"}
-
-
-def check_contract(plugin: Any, kind: str) -> None:
-    """Check that a plugin says which version of the contract of its kind it was written against."""
-    contract, known = getattr(plugin, "contract", 1), CONTRACTS[kind]
-    assert contract in range(1, known + 1), (
-        "'contract' must be a class attribute, the version of the contract that it is written against, here "
-        f"1 to {known}. Got {contract!r}."
-    )
 
 
 def build(backbone: Callable[..., Backbone], options: dict[str, Any]) -> Backbone:

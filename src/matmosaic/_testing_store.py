@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from matmosaic._testing_attributes import check_contract
+from matmosaic._testing_contract import check_contract
 from matmosaic.exceptions import (
     CorruptModuleError,
     InvalidParameterError,

@@ -41,6 +41,7 @@ class Pool(nn.Module):
 class Toy(Backbone):
     """Knows nothing of weights."""
 
+    contract = 1
     first, middle, final = Embed, Convolve, Pool
 
     def __init__(self, *, width=4, graph_settings=None):
@@ -299,6 +300,8 @@ class IgnoresWeights(Toy):
 class OrdinaryNorm(CGCNN):
     """Weighs its sums, but not the statistics of its batches."""
 
+    contract = 1
+
     def __init__(self, **options):
         super().__init__(width=4, n_convolutions=1, **options)
         self.stages["conv_1"].bond_norm.__class__ = OrdinaryBatchNorm
@@ -349,6 +352,14 @@ class FromTheFuture(Toy):
     contract = 99
 
 
+class Fractional(Toy):
+    contract = 1.0
+
+
+class SaysNothing(CGCNN):
+    """Inherits a version, which changes with what is installed."""
+
+
 class ForgetsSuper(Toy):
     def __init__(self):
         self.stages = nn.ModuleDict({"pool": Pool()})
@@ -376,6 +387,8 @@ BROKEN = [
     (NoWidth, "'n_features' must be an int > 0, the width of 'u', set in the constructor. Got None"),
     (ReadsPositions, r"Stage 'pool' does not run on a batch in double precision: .*, which at first has z, "),
     (FromTheFuture, "'contract' must be a class attribute, .*, here 1 to 1. Got 99"),
+    (Fractional, "'contract' must be a class attribute, .* Got 1.0"),
+    (SaysNothing, "SaysNothing does not state its 'contract'; write `contract: ClassVar.* in your own class"),
     (ForgetsSuper, r"The constructor fails with {}: .* It must call super\(\).__init__\(\) first"),
     (NoOptions, r"The constructor fails with {}: .*abstract.* and options\(\) must be written"),
     (

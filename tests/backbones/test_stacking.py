@@ -182,6 +182,8 @@ class ChannelsSecond(nn.Module):
 
 
 class Unstackable(CGCNN):
+    contract = 1
+
     def __init__(self, **options):
         super().__init__(**options)
         pooling = self.stages.pop("pooling")

@@ -16,6 +16,8 @@ from matmosaic.testing import check_store
 class Reader:
     """What of a hub can be read, for the contract of stores that cannot be written."""
 
+    contract = 1
+
     def __init__(self, store):
         self.names, self.card, self.load = store.names, store.card, store.load
 

@@ -66,6 +66,7 @@ class ALIGNN(Backbone):
     ['stages.*.node_update.*']
     """
 
+    contract: ClassVar[int] = 1
     supports_weights: ClassVar[bool] = True
     atom_table: ClassVar[dict[str, str] | None] = {key: element_table()[key] for key in ("name", "sha256")}
 

@@ -98,6 +98,7 @@ class CGCNN(Backbone):
     ['embedding', 'conv_1', 'conv_2', 'last']
     """
 
+    contract: ClassVar[int] = 1
     supports_weights: ClassVar[bool] = True
     atom_table: ClassVar[dict[str, str] | None] = {key: element_table()[key] for key in ("name", "sha256")}
 

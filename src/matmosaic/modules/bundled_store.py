@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from matmosaic.modules.card import ModuleCard
 from matmosaic.modules.directory_store import DirectoryStore
@@ -14,6 +15,8 @@ BUNDLED_MODULES = Path(__file__).with_name("bundled")
 
 class BundledStore:
     """The read-only store of the modules that ship with matmosaic: ``bundled:NAME``."""
+
+    contract: ClassVar[int] = 1
 
     def __init__(self) -> None:
         self._store = DirectoryStore(BUNDLED_MODULES)

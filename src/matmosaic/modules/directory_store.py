@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
+from typing import ClassVar
 
 from matmosaic.exceptions import ModuleFormatError, StoreError, UnknownNameError, suggest
 from matmosaic.modules._files import CARD_FILE, check_no_mixture, is_module, module_names, read_files
@@ -25,6 +26,8 @@ class DirectoryStore:
     >>> DirectoryStore("my_modules")
     DirectoryStore('my_modules')
     """
+
+    contract: ClassVar[int] = 1
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)

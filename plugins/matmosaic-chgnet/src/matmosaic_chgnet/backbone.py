@@ -117,6 +117,7 @@ class CHGNet(Backbone):
     257
     """
 
+    contract: ClassVar[int] = 1
     supports_weights: ClassVar[bool] = True
 
     def __init__(

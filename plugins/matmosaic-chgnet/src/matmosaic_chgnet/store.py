@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from matmosaic.exceptions import StoreError, UnknownNameError, suggest
 from matmosaic.modules import ModuleCard, PretrainedModule, check_module_name
@@ -28,6 +28,8 @@ class CHGNetStore:
     >>> CHGNetStore().names()
     ['0.2.0', '0.3.0', 'r2scan']
     """
+
+    contract: ClassVar[int] = 1
 
     def names(self) -> list[str]:
         """Return the names of all published sets of weights, sorted."""

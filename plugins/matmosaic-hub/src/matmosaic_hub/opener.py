@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from matmosaic.exceptions import UnknownNameError, suggest
 from matmosaic.modules.opening import is_url
@@ -24,6 +24,8 @@ class HubOpener:
     >>> HubOpener().open("https://example.org/hub")
     HubStore('https://example.org/hub')
     """
+
+    contract: ClassVar[int] = 1
 
     def names(self) -> list[str]:
         """Return the names that the user has given, sorted."""

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
 from matmosaic.exceptions import StoreError, UnknownNameError
 from matmosaic.modules import ModuleCard, PretrainedModule, check_module_name
@@ -56,6 +56,8 @@ class HubStore:
     >>> HubStore("https://example.org/hub/")
     HubStore('https://example.org/hub')
     """
+
+    contract: ClassVar[int] = 1
 
     def __init__(
         self,
