@@ -151,3 +151,22 @@ def suggest(name: str, valid: Iterable[str], *, what: str) -> str:
     listing = ", ".join(map(repr, shown)) if shown else "none"
     rest = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
     return f"Unknown {what} {name!r}.{guess} Valid: {listing}{rest}."
+
+
+def missing_package(error: BaseException) -> str:
+    """Return the advice to install what an import missed; empty if it was another error.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    package = error.name.partition(".")[0]
+    return f"Install the package that provides {error.name!r}, often by: pip install {package}."

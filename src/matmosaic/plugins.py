@@ -22,9 +22,9 @@ from typing import Any, Literal
 import entrypoints
 
 from matmosaic._version import __version__
-from matmosaic.exceptions import DuplicatePluginError, PluginError, UnknownNameError, suggest
+from matmosaic.exceptions import DuplicatePluginError, PluginError, UnknownNameError, missing_package, suggest
 
-__all__ = ["CONTRACTS", "GROUPS", "PluginInfo", "check_contract", "list_plugins", "load", "names"]
+__all__ = ["CONTRACTS", "GROUPS", "PluginInfo", "check_contract", "list_plugins", "load", "names", "remedy"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +55,9 @@ class PluginInfo:
     reference: str
     """Where the object lives: ``"package.module:attribute"``."""
     healthy: bool | None = None
-    """Whether the plugin can be loaded; None if that was not tried."""
+    """Whether the plugin can be loaded and makes what its group says; None if that was not tried."""
     reason: str = ""
-    """Why it cannot be loaded."""
+    """Why it does not work."""
 
 
 def names(kind: Kind) -> list[str]:
@@ -125,14 +125,35 @@ def check_contract(kind: Kind, name: str, made: Any) -> None:
     _check_contract(_owner(kind, name), made)
 
 
+def remedy(kind: Kind, name: str, error: BaseException) -> str:
+    """Return what to do about an error that a plugin raised when it was used.
+
+    Parameters
+    ----------
+    kind : {"backbones", "featurizers", "openers", "stores"}
+        Kind of plugin.
+    name : str
+        Name of the plugin, one of :func:`names`.
+    error : BaseException
+        What it raised.
+
+    Returns
+    -------
+    str
+        A sentence: what to install where a package is missing, or whom to tell.
+    """
+    return _remedy(_owner(kind, name), error)
+
+
 def list_plugins(*, check: bool = False) -> list[PluginInfo]:
     """Return every plugin found, with its distribution.
 
     Parameters
     ----------
     check : bool, default=False
-        Import each plugin to learn whether it works. Without it no plugin is imported, and
-        ``healthy`` is False only for what metadata alone shows to be broken.
+        Import each plugin, and make a network, featurizer or store with its defaults, to learn whether it
+        works. Without it no plugin is imported, and ``healthy`` is False only for what metadata alone shows
+        to be broken.
 
     Returns
     -------
@@ -251,10 +272,24 @@ def _with_health(plugin: PluginInfo) -> PluginInfo:
     if plugin.healthy is False:
         return plugin
     try:
-        _import(plugin)
-    except PluginError as error:
+        _try(plugin)
+    except (DuplicatePluginError, PluginError) as error:
         return replace(plugin, healthy=False, reason=str(error))
     return replace(plugin, healthy=True)
+
+
+def _try(plugin: PluginInfo) -> None:
+    """Import a plugin, and make what it stands for."""
+    _import(plugin)
+    from matmosaic._plugin_trial import try_plugin  # all that plugins can be, so late
+
+    try:
+        try_plugin(plugin.group.removeprefix("matmosaic."), plugin.name)
+    except (KeyboardInterrupt, PluginError):
+        raise
+    except BaseException as error:  # a constructor may fail in any way, too
+        message = f"{_what(plugin)} cannot be made without arguments ({_cause(error)}). "
+        raise PluginError(message + _remedy(plugin, error)) from error
 
 
 def _clash(claims: list[PluginInfo]) -> str:
@@ -280,8 +315,8 @@ def _import(plugin: PluginInfo) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin's import may fail in any way, by sys.exit() too
-        cause = f"{type(error).__name__}: {error}".rstrip(": ")
-        message = f"{what} cannot be loaded from {plugin.reference!r} ({cause}). {_remedy(plugin, error)}"
+        message = f"{what} cannot be loaded from {plugin.reference!r} ({_cause(error)}). "
+        message += _remedy(plugin, error)
         raise PluginError(message) from error
     if not callable(found):
         raise PluginError(
@@ -308,6 +343,10 @@ def _check_contract(plugin: PluginInfo, found: Any) -> None:
         )
 
 
+def _cause(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
 def _what(plugin: PluginInfo) -> str:
     return f"Plugin {plugin.name!r} of distribution {plugin.distribution!r} {plugin.version}".rstrip()
 
@@ -317,8 +356,8 @@ def _remedy(plugin: PluginInfo, error: BaseException) -> str:
     package = missing.partition(".")[0]
     if package == _OWN:
         return f"Installed is matmosaic {__version__}; upgrade matmosaic and {plugin.distribution!r}."
-    if isinstance(error, ModuleNotFoundError) and package not in ("", _package(plugin)):
-        return f"Install the package that provides {missing!r}."
+    if package != _package(plugin) and (advice := missing_package(error)):
+        return advice
     return f"Upgrade, reinstall or uninstall {plugin.distribution!r}."
 
 

@@ -1,5 +1,7 @@
 """References: what users write where a featurizer, or a source of features, is expected."""
 
+from functools import partial
+
 import pytest
 
 from matmosaic import load_module, plugins
@@ -21,6 +23,11 @@ def lacking():
     import nowhere_to_be_found  # noqa: F401
 
 
+def newer(density):
+    """Make an object of a class that expects more of matmosaic than there is."""
+    return type("Newer", (density,), {"contract": 99})()
+
+
 def info(name, reference):
     return plugins.PluginInfo(
         group="matmosaic.featurizers", name=name, distribution="d", version="1", reference=reference
@@ -33,24 +40,23 @@ def _plugins(density, monkeypatch):
     found = {
         "density": density,
         "dense": lambda: density(2.0),
-        "object": density(3.0),
+        "partial": partial(density, 3.0),
+        "newer": lambda: newer(density),
         "module": ModuleFeaturizer,
         "nothing": lambda: 3,
-        "number": 3,
+        "wanting": partial(ModuleFeaturizer, device="cpu"),
         "broken": broken,
         "lacking": lacking,
     }
-    infos = [
-        plugins.PluginInfo(
-            group="matmosaic.featurizers", name=name, distribution="d", version="1", reference="a.b:c"
-        )
-        for name in found
-    ]
-    original = plugins.load
+    infos = [info(name, "a.b:c") for name in found]
+    original, owner = plugins.load, plugins._owner
     monkeypatch.setattr(
         plugins, "names", lambda kind: sorted(found) if kind == "featurizers" else ["bundled"]
     )
     monkeypatch.setattr(plugins, "list_plugins", lambda: infos)
+    monkeypatch.setattr(
+        plugins, "_owner", lambda kind, name: info(name, "a.b:c") if name in found else owner(kind, name)
+    )
     monkeypatch.setattr(
         plugins, "load", lambda kind, name: found[name] if name in found else original(kind, name)
     )
@@ -59,11 +65,7 @@ def _plugins(density, monkeypatch):
 def test_name_of_a_plugin(density):
     assert isinstance(load_featurizer("featurizer:density"), density)
     assert load_featurizer("featurizer:dense").scale == 2.0
-
-
-def test_objects_of_plugins_are_not_shared():
-    assert load_featurizer("featurizer:object").scale == 3.0
-    assert load_featurizer("featurizer:object") is not load_featurizer("featurizer:object")
+    assert load_featurizer("featurizer:partial").scale == 3.0
 
 
 def test_featurizer_stands_for_itself(density):
@@ -82,9 +84,10 @@ def test_featurizer_stands_for_itself(density):
         (ModuleFeaturizer, InvalidParameterError, r"Pass an object: ModuleFeaturizer\(\)"),
         ("featurizer:module", InvalidParameterError, r"needs arguments, .*: ModuleFeaturizer\(module=...\)"),
         ("featurizer:nothing", PluginError, "must yield a .*Featurizer. Got an object of type int"),
-        ("featurizer:number", PluginError, "'featurizer:number' is no Featurizer class or function. Got 3"),
-        ("featurizer:broken", PluginError, r"cannot be made \(RuntimeError: no data\). Upgrade it"),
-        ("featurizer:lacking", PluginError, "Install the package that provides 'nowhere_to_be_found'"),
+        ("featurizer:wanting", InvalidParameterError, r"'featurizer:wanting': .*\(module=...\)"),
+        ("featurizer:newer", PluginError, "'newer' of distribution 'd' 1 .* version 99 of the contract"),
+        ("featurizer:broken", PluginError, r"cannot be made \(RuntimeError: no data\). Upgrade, reinstall"),
+        ("featurizer:lacking", PluginError, "'nowhere_to_be_found', often by: pip install nowhere_to_be_f"),
         ("featurizer:matminer-fast", PluginError, "not installed: pip install matmosaic-matminer$"),
     ],
 )

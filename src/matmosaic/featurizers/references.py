@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sklearn.base import clone
-
 from matmosaic import plugins
 from matmosaic.exceptions import InvalidParameterError, PluginError
 from matmosaic.featurizers.base import Featurizer
@@ -134,22 +132,20 @@ def _resolve(source: Any) -> list[PretrainedModule | Featurizer]:
 def _load_plugin(name: str) -> Featurizer:
     _check_installed(name)
     plugin = plugins.load("featurizers", name)
-    if isinstance(plugin, Featurizer):
-        return clone(plugin)
-    if not callable(plugin):
-        raise PluginError(f"Plugin 'featurizer:{name}' is no Featurizer class or function. Got {plugin!r}.")
     _check_needs_nothing(name, plugin)
     try:
         featurizer = plugin()
     except Exception as error:  # whatever a plugin's constructor raises
+        remedy = plugins.remedy("featurizers", name, error)
         raise PluginError(
-            f"Plugin 'featurizer:{name}' cannot be made ({type(error).__name__}: {error}). {_remedy(error)}"
+            f"Plugin '{PREFIX}{name}' cannot be made ({type(error).__name__}: {error}). {remedy}"
         ) from error
     if not isinstance(featurizer, Featurizer):
         raise PluginError(
-            f"Plugin 'featurizer:{name}' must yield a matmosaic.featurizers.Featurizer. Got an object of "
+            f"Plugin '{PREFIX}{name}' must yield a matmosaic.featurizers.Featurizer. Got an object of "
             f"type {type(featurizer).__name__}; report it to its authors."
         )
+    plugins.check_contract("featurizers", name, featurizer)  # of one that a function made
     return featurizer
 
 
@@ -173,14 +169,8 @@ def _check_needs_nothing(name: str, plugin: Any) -> None:
         arguments = ", ".join(f"{one}=..." for one in needed)
         raise InvalidParameterError(
             f"Featurizer {name!r} needs arguments, which a reference cannot give. Pass an object instead of "
-            f"'{PREFIX}{name}': {plugin.__name__}({arguments})."
+            f"'{PREFIX}{name}': {getattr(plugin, '__name__', 'that of the plugin')}({arguments})."
         )
-
-
-def _remedy(error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"Install the package that provides {error.name!r}."
-    return "Upgrade it, or report it to its authors."
 
 
 def _likely_names(cls: type) -> Iterator[str]:
