@@ -42,6 +42,42 @@ def displaced(symmetric):
     return moved
 
 
+def _turned(crystal):
+    """Return the crystal turned about (1, 1, 1) by an angle that no symmetry has."""
+    from pymatgen.core import SymmOp
+
+    return crystal.copy().apply_operation(SymmOp.from_axis_angle_and_translation([1, 1, 1], 37.0))
+
+
+CELLS = {
+    "reversed": lambda one: type(one).from_sites([*one][::-1]),
+    "shifted": lambda one: one.copy().translate_sites(range(len(one)), [0.11, 0.23, 0.37]),
+    "turned": _turned,
+    "sheared": lambda one: one.make_supercell([[1, 0, 0], [1, 1, 0], [2, 0, 1]], in_place=False),
+    "doubled": lambda one: one.make_supercell([[1, 1, 0], [0, 2, 0], [0, 0, 1]], in_place=False),
+    "primitive": lambda one: one.get_primitive_structure(tolerance=1e-3),
+}
+
+
+@pytest.fixture(params=CELLS)
+def other_cell(request):
+    """Write a crystal in another way."""
+    return CELLS[request.param]
+
+
+@pytest.fixture(scope="session")
+def tied():
+    """Crystals that leave a choice: of axes, of neighbours of two elements, and of two gaps in a cell."""
+    from pymatgen.core import Lattice, Structure
+
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    faces = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    alloy = Structure(Lattice.cubic(4.02), ["Pt", "Pt", "Au", "Au"], faces)
+    levels = [[0, 0, 0.1], [1 / 3, 2 / 3, 0.2], [0, 0, 0.6], [1 / 3, 2 / 3, 0.7]]
+    sheets = Structure(Lattice.hexagonal(2.5, 13.0), ["B", "N", "C", "Si"], levels)
+    return [salt, alloy, sheets]
+
+
 @pytest.fixture
 def silent():
     """matminer and pymatgen warn of oxidation states and of what they deprecate."""

@@ -64,6 +64,30 @@ def test_cells_of_one_crystal_have_equal_bonds(symmetric):
         )
 
 
+def test_the_tightest_of_equal_bonds_are_averaged(tied):
+    found = described(tied[1])
+    # Each atom has four neighbours of its own kind and eight of the other, all at the same distance.
+    contrast = found["electronegativity difference of the tightest bond (dimensionless)"]
+    assert contrast == pytest.approx(8 / 12 * (2.54 - 2.28))
+    assert found["logarithm of length of the tightest bond (ln Å)"] == pytest.approx(
+        np.log(4.02 / np.sqrt(2))
+    )
+
+
+def test_bonds_are_the_same_however_a_crystal_is_written(other_cell, tied, displaced):
+    for crystal in (*tied, displaced[0]):
+        before, after = described(crystal), described(other_cell(crystal))
+        assert [*after.values()] == pytest.approx([*before.values()], abs=1e-8)
+
+
+def test_atoms_at_the_cutoff_count_whatever_rounding_says():
+    exact = Structure(Lattice.cubic(bonds.CUTOFF), ["Cs"], [[0.1, 0.2, 0.3]])
+    for edge in (bonds.CUTOFF - 1e-12, bonds.CUTOFF + 1e-12):
+        near = Structure(Lattice.cubic(edge), ["Cs"], [[0.1, 0.2, 0.3]])
+        assert [*described(near).values()] == pytest.approx([*described(exact).values()])
+    assert np.isfinite([*described(exact).values()]).all()
+
+
 def test_atoms_without_neighbours_are_undefined():
     gas = Structure(Lattice.cubic(12.0), ["Ar"], [[0, 0, 0]])
     assert np.isnan([*described(gas).values()]).all()

@@ -56,6 +56,43 @@ def test_vacuum_origin_and_cell_change_only_gaps(changed):
             assert after[name] == pytest.approx(before[name], abs=1e-6), name
 
 
+def test_graphene():
+    places = [[0, 0, 0], [1 / 3, 2 / 3, 0]]
+    found = described(Structure(Lattice.hexagonal(2.46, 15.0), ["C", "C"], places))
+    assert found["widest gap (Å)"] == pytest.approx(15.0)
+    assert found["thickness (Å)"] == pytest.approx(0, abs=1e-9)
+    assert found["planes (dimensionless)"] == 1
+    assert found["surface atoms per area (1/Å^2)"] == pytest.approx(2 / (np.sqrt(3) / 2 * 2.46**2))
+    # Between rows of hexagons, and the same in two more directions.
+    assert found["second widest gap (Å)"] == pytest.approx(2.46 / np.sqrt(3))
+    assert found["third widest gap (Å)"] == pytest.approx(2.46 / np.sqrt(3))
+
+
+def test_rock_salt_parts_along_cubes(tied):
+    found = described(tied[0])
+    for name in ("widest gap (Å)", "second widest gap (Å)", "third widest gap (Å)"):
+        assert found[name] == pytest.approx(5.64 / 2)
+    assert found["thickness (Å)"] == pytest.approx(0, abs=1e-9)
+    assert found["area (Å^2)"] == pytest.approx(5.64**2 / 2)
+    assert found["larger edge (Å)"] == pytest.approx(5.64 / np.sqrt(2))
+
+
+def test_a_gap_across_a_tilted_axis_is_found():
+    tilted = Structure(
+        Lattice([[3.0, 0, 0], [0, 15.0, 0], [0.9, 4.5, 6.0]]), ["C"] * 4, [[0, y / 4, 0] for y in range(4)]
+    )
+    found = described(tilted)
+    assert found["widest gap (Å)"] == pytest.approx(6.0)
+    assert found["larger edge (Å)"] == pytest.approx(3.75)
+
+
+def test_layers_are_the_same_however_a_crystal_is_written(other_cell, tied, symmetric, displaced):
+    for crystal in (*tied, symmetric[3], displaced[0]):
+        before, after = described(crystal), described(other_cell(crystal))
+        for name in before:
+            assert after[name] == pytest.approx(before[name], abs=1e-6), name
+
+
 def test_bulk_crystal_is_described_too(symmetric):
     for crystal in symmetric:
         assert np.isfinite([*described(crystal).values()]).all()

@@ -15,6 +15,8 @@ from matmosaic_matminer.descriptors import Descriptor, with_unit
 from matmosaic_matminer.sites import over_sites
 
 CUTOFF = 7.0  # Å
+# Part by which lengths relative to radii may differ and be equally tight.
+SAME_LENGTH = 1e-3
 # How fast the valence of a bond fades with its length (Brown and Altermatt, 10.1107/S0108768185002063), in Å.
 SOFTNESS = 0.37
 # Of bonds much shorter than the sum of covalent radii, such as those of hydrogen.
@@ -134,8 +136,7 @@ def _site(bonds: Bonds) -> list[float]:
 def _extremes(crystal: Crystal) -> list[float]:
     bonds = find_bonds(crystal)
     masses = elements.element_rows(crystal.symbols, ("AtomicWeight",))[:, 0]
-    tightest = min(bonds, key=lambda one: one.relative.min())
-    place = int(tightest.relative.argmin())
+    tightest = _tightest(bonds, crystal.multiplicities)
     return [
         masses.min(),
         masses.max(),
@@ -144,16 +145,28 @@ def _extremes(crystal: Crystal) -> list[float]:
         np.log(masses).mean(),
         np.log(max(one.frequencies.max() for one in bonds)),
         np.log(max(one.stiffnesses.sum() / one.mass for one in bonds)) / 2,
-        np.log(tightest.lengths[place]),
-        np.log(tightest.reduced_masses[place]),
-        tightest.contrasts[place],
+        *tightest,
     ]
+
+
+def _tightest(bonds: list[Bonds], multiplicities: np.ndarray) -> np.ndarray:
+    """Return means over all bonds that are as tight as the tightest, whichever atom comes first."""
+    limit = min(one.relative.min() for one in bonds) * (1 + SAME_LENGTH)
+    kept = [one.relative < limit for one in bonds]
+    weights = np.concatenate([np.full(np.sum(near), n) for near, n in zip(kept, multiplicities, strict=True)])
+    rows = [
+        np.stack([np.log(one.lengths), np.log(one.reduced_masses), one.contrasts], axis=1)[near]
+        for one, near in zip(bonds, kept, strict=True)
+    ]
+    return np.average(np.concatenate(rows), axis=0, weights=weights)
 
 
 SITES = over_sites(
     "Bonds", lambda: SITE_COLUMNS, lambda crystal: [_site(bonds) for bonds in find_bonds(crystal)]
 )
 EXTREMES = Descriptor(
-    "Bonds", lambda: [with_unit(f"Bonds {label}", unit) for label, unit in EXTREME_COLUMNS], _extremes
+    "Extremes of bonds",
+    lambda: [with_unit(f"Bonds {label}", unit) for label, unit in EXTREME_COLUMNS],
+    _extremes,
 )
 ALL = (SITES, EXTREMES)

@@ -23,6 +23,7 @@ SPACE_GROUP_TOLERANCE = 0.01
 ANGLE_TOLERANCE = 5.0
 # In Å.
 SAME_PLACE = 1e-8
+SAME_DISTANCE = 1e-6
 NEIGHBOUR_RADIUS = 10.0
 # Few neighbours bound most cells, and their convex hull is found sooner than that of many.
 CELL_RADII = (7.0, 10.0, 15.0, 25.0, 40.0, 60.0)
@@ -39,8 +40,8 @@ class Neighbours(NamedTuple):
     """In Å, shape (n_neighbours,)."""
 
     def within(self, radius: float) -> Neighbours:
-        """Return those nearer than a radius in Å."""
-        count = int(np.searchsorted(self.distances, radius))
+        """Return those up to a radius in Å; rounding does not decide about those at that very distance."""
+        count = int(np.searchsorted(self.distances, radius + SAME_DISTANCE))
         return Neighbours(*(column[:count] for column in self))
 
 
@@ -173,7 +174,9 @@ class Crystal:
         if radius < NEIGHBOUR_RADIUS:
             return [one.within(radius) for one in self.neighbours]
         sites = [self.structure[row] for row in self.representatives]
-        centres, points, images, distances = self.structure.get_neighbor_list(radius, sites=sites)
+        centres, points, images, distances = self.structure.get_neighbor_list(
+            radius + SAME_DISTANCE, sites=sites
+        )
         coordinates = self.structure.frac_coords
         rows = self.representatives[centres]
         vectors = (coordinates[points] + images - coordinates[rows]) @ self.structure.lattice.matrix

@@ -39,6 +39,7 @@ GROUPS: dict[str, tuple[Descriptor, ...]] = {
 }
 """Descriptors of one kind."""
 
+VERSIONS = {"layers": "2", "bonds": "2", "radial": "2"}
 CHEAP_STRUCTURE = ("symmetry", "packing", "coordination", "layers", "bonds", "radial")
 
 
@@ -75,8 +76,8 @@ class Preset:
 
 
 PRESETS = {
-    **{group: Preset("1", (group,)) for group in GROUPS},
-    "structure": Preset("1", CHEAP_STRUCTURE),
-    "fast": Preset("1", ("composition", *CHEAP_STRUCTURE)),
-    "full": Preset("1", tuple(GROUPS)),
+    **{group: Preset(VERSIONS.get(group, "1"), (group,)) for group in GROUPS},
+    "structure": Preset("2", CHEAP_STRUCTURE),
+    "fast": Preset("2", ("composition", *CHEAP_STRUCTURE)),
+    "full": Preset("2", tuple(GROUPS)),
 }
