@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Molecule
 
-from matmosaic.exceptions import StoreError, UndefinedFeaturesWarning
+from matmosaic.exceptions import InvalidParameterError, StoreError, UndefinedFeaturesWarning
 from matmosaic.featurizers import Featurizer
 from matmosaic.featurizers.cache import PROCESS_CACHE, DiskCache, Features, structure_key
 
@@ -63,6 +63,14 @@ def test_damaged_folder_says_what_to_do(density, Cu, tmp_path):
     (tmp_path / "matmosaic-features.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(StoreError, match="matmosaic-features.sqlite cannot be used: .* delete it"):
         density(memory=tmp_path).transform([Cu])
+
+
+@pytest.mark.parametrize("memory", ["", 3, b"folder"])
+def test_what_is_no_folder(memory, density, Cu, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidParameterError, match=f"'memory' must be None, a folder .* Got .*: {memory!r}"):
+        density(memory=memory).transform([Cu])
+    assert not any(tmp_path.iterdir())
 
 
 def test_failures_are_kept_for_this_process_alone(density, counted, Cu, tmp_path, monkeypatch):

@@ -7,10 +7,12 @@ estimators and processes share values and nothing is ever stale.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -219,14 +221,14 @@ def layered(memory: Any, quick: MemoryCache[Value], disk: type[DiskCache[Value]]
     Raises
     ------
     InvalidParameterError
-        If ``memory`` is something else.
+        If ``memory`` is something else, or an empty text.
     """
     location = getattr(memory, "location", memory)
     if location is None:
         return quick
-    try:
-        return LayeredCache(quick, disk(Path(location)))
-    except TypeError:
+    if not isinstance(location, str | PathLike) or not os.fspath(location):
         raise InvalidParameterError(
-            f"'memory' must be None, a folder or a joblib.Memory. Got {type(memory).__name__}: {memory!r}."
-        ) from None
+            "'memory' must be None, a folder or a joblib.Memory; '.' is the current folder. Got "
+            f"{type(memory).__name__}: {memory!r}."
+        )
+    return LayeredCache(quick, disk(Path(location)))
