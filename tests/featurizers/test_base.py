@@ -18,6 +18,7 @@ from matmosaic import GraphTable, ModuleFeaturizer, to_object_array
 from matmosaic.exceptions import (
     InvalidFeaturesError,
     InvalidStructuresError,
+    PluginError,
     StructureTypeError,
     UndefinedFeaturesWarning,
 )
@@ -169,7 +170,8 @@ def test_faults_of_the_installation_are_raised(Cu):
 
             return nowhere_to_be_found
 
-    with pytest.raises(ModuleNotFoundError, match="nowhere_to_be_found"):
+    message = r"Lacking cannot import .* 'nowhere_to_be_found', often by: pip install nowhere_to_be_found\."
+    with pytest.raises(PluginError, match=message):
         Lacking().transform([Cu])
 
 

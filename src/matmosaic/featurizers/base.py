@@ -107,6 +107,12 @@ class Featurizer(TransformerMixin, BaseEstimator, ABC):
             If ``X`` holds no structures, such as a `GraphTable`.
         InvalidFeaturesError
             If :meth:`featurize` returns anything but one finite number or NaN for each name.
+        InvalidParameterError
+            If ``n_jobs`` or ``memory`` cannot be used.
+        PluginError
+            If a package is missing that :meth:`featurize` imports.
+        WorkerError
+            If a process that was started for ``n_jobs`` has died.
 
         Warns
         -----

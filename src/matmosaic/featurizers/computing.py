@@ -17,7 +17,13 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from joblib.parallel import get_active_backend
 
-from matmosaic.exceptions import InvalidFeaturesError, InvalidParameterError, WorkerError
+from matmosaic.exceptions import (
+    InvalidFeaturesError,
+    InvalidParameterError,
+    PluginError,
+    WorkerError,
+    missing_package,
+)
 from matmosaic.featurizers.cache import Features, digest, open_cache, structure_key
 from matmosaic.structures import caching, describe_row
 
@@ -62,6 +68,8 @@ def features_of(
         If the featurizer returns anything but a row of numbers per structure, one for each name.
     InvalidParameterError
         If its ``n_jobs`` or ``memory`` cannot be used.
+    PluginError
+        If a package is missing that the featurizer imports.
     WorkerError
         If a process that it started has died.
     """
@@ -176,7 +184,7 @@ def _attempt_all(featurizer: Featurizer, structures: list[Any]) -> list[Outcome]
     try:
         for structure in structures:
             outcomes.append(attempt(featurizer, structure))
-    except (ImportError, MemoryError) as error:
+    except (PluginError, MemoryError) as error:
         outcomes.append(error)
     return outcomes
 
@@ -212,15 +220,22 @@ def attempt(featurizer: Featurizer, structure: Any) -> Any:
 
     Raises
     ------
-    ImportError, MemoryError
-        These are no fault of the structure, and would make all rows NaN.
+    PluginError, MemoryError
+        If a package is missing or there is no memory: no fault of the structure, and of all rows alike.
     """
     try:
         return featurizer.featurize(structure)
-    except (ImportError, MemoryError):
+    except (PluginError, MemoryError):
         raise
+    except ImportError as error:
+        raise _lacking(featurizer, error) from error
     except Exception as error:  # of any library
         return Failure(f"{type(error).__name__}: {error}")
+
+
+def _lacking(featurizer: Featurizer, error: ImportError) -> PluginError:
+    what = f"{type(featurizer).__name__} cannot import what it needs ({type(error).__name__}: {error})."
+    return PluginError(f"{what} {missing_package(error) or 'Upgrade or reinstall it.'}")
 
 
 # --- what may be returned ----------------------------------------------------------------------------
