@@ -18,13 +18,14 @@ import sys
 from pymatgen.core import Lattice, Structure
 from matmosaic import Featurizer
 
+calls = []
+
 class Volume(Featurizer):
-    calls = []
     def __init__(self, memory):
         self.memory = memory
     def featurize(self, structure):
         assert structure[0].specie.symbol in {"Po", "At", "Ra"}  # compiled to a set, of any order
-        Volume.calls.append(structure)
+        calls.append(structure)
         return [structure.volume]
     def get_feature_names_out(self, input_features=None):
         return ["volume (angstrom^3)"]
@@ -32,7 +33,7 @@ class Volume(Featurizer):
 first, last, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 for i in range(first, last):
     Volume(folder).transform([Structure(Lattice.cubic(3 + 0.01 * i), ["Po"], [[0, 0, 0]])])
-print(len(Volume.calls))
+print(len(calls))
 """
 
 

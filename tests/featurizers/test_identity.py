@@ -1,10 +1,13 @@
 """Identities are equal if, and only if, the features are."""
 
+import functools
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.preprocessing import StandardScaler
 
@@ -82,6 +85,20 @@ def doubled(self, structure):
     return [structure.volume * 2]
 
 
+def with_default(value):
+    def featurize(self, structure, factor=value):
+        return [factor]
+
+    return featurize
+
+
+def with_keyword(value):
+    def featurize(self, structure, *, factor=value):
+        return [factor]
+
+    return featurize
+
+
 def write(**body):
     """Return the class as a notebook would define it: by one name, again and again."""
     names = {"get_feature_names_out": lambda self, input_features=None: ["a"]}
@@ -102,6 +119,17 @@ def code_of(cls):
         {"cutoff": property(lambda self: 3.0)},
         {"cutoff": staticmethod(lambda: 3.0)},
         {"cutoff": classmethod(lambda cls: 3.0)},
+        {"cutoff": functools.cached_property(lambda self: 3.0)},
+        {"cutoff": functools.cache(lambda self: 3.0)},
+        {"cutoff": functools.partialmethod(volume, structure=3.0)},
+        {"radii": {"Cu": 1.0}},
+        {"radii": [1.0]},
+        {"radii": {"Cu"}},
+        {"radii": np.ones(3)},
+        {"radii": pd.Series([1.0])},
+        {"radii": None},
+        {"featurize": with_default(1)},
+        {"featurize": with_keyword(1)},
     ],
 )
 def test_edited_classes_are_told_apart(body):
@@ -113,6 +141,33 @@ def test_edited_classes_are_told_apart(body):
 
 def test_edited_class_does_not_get_what_another_computed(Cu):
     assert write(featurize=doubled)().transform([Cu]) == 2 * write()().transform([Cu])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"radii": {"Cu": 1}}, {"radii": {"Cu": 2}}),
+        ({"radii": [1]}, {"radii": [2]}),
+        ({"radii": np.zeros(2)}, {"radii": np.ones(2)}),
+        ({"radii": {"Cu": [lambda x: 1]}}, {"radii": {"Cu": [lambda x: 2]}}),
+        ({"featurize": with_default(1)}, {"featurize": with_default(2)}),
+        ({"featurize": with_keyword(1)}, {"featurize": with_keyword(2)}),
+        ({"cutoff": functools.cached_property(lambda self: 1)}, {"cutoff": property(lambda self: 1)}),
+        (
+            {"cutoff": functools.cached_property(lambda self: 1)},
+            {"cutoff": functools.cached_property(lambda self: 2)},
+        ),
+        ({"lock": threading.Lock()}, {"lock": threading.Lock()}),
+    ],
+)
+def test_edited_constants_and_defaults_are_told_apart(one, other):
+    first, second = write(**one), write(**other)
+    assert code_of(first) == code_of(first)
+    assert code_of(first) != code_of(second)
+
+
+def test_line_and_text_of_a_class_do_not_count():
+    assert code_of(write(__firstlineno__=1, __doc__="One.")) == code_of(write(__firstlineno__=2))
 
 
 def test_methods_of_bases_count():

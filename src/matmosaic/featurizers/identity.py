@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
 from hashlib import blake2b
-from types import CodeType
+from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -81,7 +81,9 @@ def describe_code(cls: type, *, below: type) -> str:
     """Return a digest of the code of a class, which changes when an author edits it.
 
     In a notebook a class is written anew under the same name and version; what its predecessor computed must
-    not be taken for its own. Helper functions outside the class are not looked at.
+    not be taken for its own. What lies outside of the class is not looked at: helper functions, constants of
+    the module, decorators. An attribute of the class that changes while features are computed, such as a list
+    of calls, has them computed again; one without lasting content, such as a lock, in every process.
 
     Parameters
     ----------
@@ -97,24 +99,59 @@ def describe_code(cls: type, *, below: type) -> str:
     """
     digest = blake2b(digest_size=8)
     if "<locals>" in cls.__qualname__:  # may depend on variables of the function that made it
-        digest.update(_tokens.setdefault(cls, uuid4().hex).encode())
+        digest.update(_token(cls))
     for base in cls.__mro__[: cls.__mro__.index(below)]:
         for name, member in sorted(vars(base).items()):
-            for text in _describe_member(member):
-                digest.update(f"{name}={text};".encode())
+            if _is_written_by_authors(name, member):
+                digest.update(_describe_or_mark(cls, name, member))
     return digest.hexdigest()
 
 
-def _describe_member(member: Any) -> Iterator[str]:
-    """Describe functions, also inside of wrappers, and constants of a class; leave out all else."""
-    if isinstance(member, bool | int | float | str | tuple):
-        yield repr(member)
-    for name in ("__func__", "fget", "__wrapped__"):
-        if hasattr(member, name):
-            yield from _describe_member(getattr(member, name))
-    code = getattr(member, "__code__", None)
-    if isinstance(code, CodeType):
-        yield _describe_bytecode(code)
+def _token(cls: type) -> bytes:
+    """Return what no other class has, nor this one in another process."""
+    return _tokens.setdefault(cls, uuid4().hex).encode()
+
+
+def _is_written_by_authors(name: str, member: Any) -> bool:
+    """Leave out what Python sets in each class, such as the number of its line in the file."""
+    special = name == "_abc_impl" or (name.startswith("__") and not isinstance(member, FunctionType))
+    return not special and not isinstance(member, MemberDescriptorType | GetSetDescriptorType)
+
+
+def _describe_or_mark(cls: type, name: str, member: Any) -> bytes:
+    try:
+        return f"{name}={_describe_member(member)};".encode()
+    except Exception:  # whatever pickling raises, or an object that holds itself
+        return _token(cls)
+
+
+def _describe_member(member: Any) -> str:
+    """Return the code of a function, also inside of wrappers and collections, or a constant's content."""
+    match member:
+        case None | bool() | int() | float() | complex() | str() | bytes():
+            return repr(member)
+        case FunctionType():
+            return _describe_function(member)
+        case list() | tuple():
+            return f"{type(member).__name__}({','.join(map(_describe_member, member))})"
+        case set() | frozenset():
+            return f"set({','.join(sorted(map(_describe_member, member)))})"
+        case dict():
+            return f"dict({_describe_member(list(member.items()))})"
+        case property():
+            return _describe_member([member.fget, member.fset])
+        case functools.partial() | functools.partialmethod():
+            return _describe_member([member.func, member.args, member.keywords])
+    for wrapped in ("__func__", "__wrapped__", "func"):  # of static and class methods, caches, properties
+        if isinstance(getattr(member, wrapped, None), FunctionType):
+            return f"{type(member).__name__}({_describe_member(getattr(member, wrapped))})"
+    return _describe_named(member) if hasattr(member, "__qualname__") else str(joblib.hash(member))
+
+
+def _describe_function(function: FunctionType) -> str:
+    defaults = _describe_member([function.__defaults__, function.__kwdefaults__])
+    inner = getattr(function, "__wrapped__", None)
+    return f"{_describe_bytecode(function.__code__)}{defaults}{_describe_member(inner)}"
 
 
 def _describe_bytecode(code: CodeType) -> str:
