@@ -28,13 +28,14 @@ EVERYONE_MAY_IMPORT = {"_version", "exceptions", "plugins"}
 MAY_IMPORT = {
     "_version": set(),
     "exceptions": set(),
-    "plugins": {"_version", "exceptions"},
+    "plugins": {"_version", "exceptions", "_plugin_trial"},  # the last for list_plugins(check=True)
     "datasets": {"datasets", "structures", *EVERYONE_MAY_IMPORT},
     **{room: {*LAYERS[: place + 1], *EVERYONE_MAY_IMPORT} for place, room in enumerate(LAYERS)},
 }
 MAY_IMPORT_ALL = {
     "cli",
     "testing",
+    "_plugin_trial",
     "_testing_store",
     "_testing_featurizer",
     "_testing_attributes",

@@ -141,7 +141,6 @@ def test_newer_contract_is_refused_older_and_unstated_are_not(install, import_ag
     listed = {plugin.name: plugin for plugin in plugins.list_plugins(check=True)}
     assert listed["Later"].healthy is False
     assert "Upgrade matmosaic" in listed["Later"].reason
-    assert listed["Now"].healthy is listed["unstated"].healthy is True
 
 
 @pytest.mark.parametrize("kind", ["backbones", "featurizers"])
@@ -202,7 +201,8 @@ def test_plugin_installed_after_the_first_look_is_found(install):
 
 
 def test_checking_reports_each_plugin(install):
-    install("toy-dist", backbone("toy", "toy_plugin_c:Toy"), modules={"toy_plugin_c": "class Toy: pass"})
+    source = "from matmosaic.backbones.cgcnn import CGCNN\nclass Toy(CGCNN): pass"
+    install("toy-dist", backbone("toy", "toy_plugin_c:Toy"), modules={"toy_plugin_c": source})
     install("sad-dist", backbone("sad", "toy_plugin_sad:Toy"), modules={"toy_plugin_sad": "1 / 0"})
     listed = {plugin.name: plugin for plugin in plugins.list_plugins(check=True)}
     assert listed["toy"].healthy is True
@@ -219,3 +219,88 @@ def test_newer_contract_of_what_a_function_makes_is_refused(install, import_agai
     with pytest.raises(PluginError, match="'makers-dist' 1.0 was written against version 2 of the contract"):
         plugins.check_contract("backbones", "maker", made)
     plugins.check_contract("backbones", "maker", object())
+
+
+NOT_WHAT_THEY_SAY = """
+    from matmosaic.backbones.cgcnn import CGCNN
+    from matmosaic.featurizers import Featurizer
+    from matmosaic.modules.bundled_store import BundledStore
+
+    class Other: pass
+    class LaterNetwork(CGCNN): contract = 2
+    class LaterStore(BundledStore): contract = 2
+    class Needs(CGCNN):
+        def __init__(self, width, **options): super().__init__(width=width, **options)
+    class NeedsToo(Featurizer):
+        def __init__(self, radius): self.radius = radius
+        def featurize(self, structure): return [self.radius]
+        def get_feature_names_out(self, input_features=None): return ["radius"]
+    def makes_other(graph_settings=None): return Other()
+    def makes_later(**options): return LaterNetwork(**options)
+    def makes_later_store(): return LaterStore()
+    def lacks_something(): import surely_not_installed
+    def exits(): raise SystemExit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "reference", "reason"),
+    [
+        ("backbones", "os:getcwd", "must be a subclass of .*Backbone, or a function .* It takes no 'graph_s"),
+        ("backbones", "toy_odd:Other", "It is the class Other; report it to its authors"),
+        ("backbones", "toy_odd:makes_other", "It makes an object of type Other"),
+        ("backbones", "toy_odd:makes_later", "written against version 2 of the contract of backbones"),
+        ("backbones", "toy_odd:Needs", "cannot be made without arguments .*'width'"),
+        (
+            "stores",
+            "os:getcwd",
+            r"makes no store: .* of type str, lacks the methods \['names', 'card', 'load'\]",
+        ),
+        ("stores", "toy_odd:makes_later_store", "written against version 2 of the contract of stores"),
+        ("stores", "toy_odd:lacks_something", "Install the package that provides 'surely_not_installed'"),
+        ("stores", "toy_odd:exits", r"cannot be made without arguments \(SystemExit: 3\)"),
+        ("openers", "os:getcwd", "makes no opener"),
+        ("featurizers", "toy_odd:makes_other", "must yield a matmosaic.featurizers.Featurizer"),
+        ("featurizers", "toy_odd:NeedsToo", "needs arguments"),
+        ("featurizers", "toy_odd:lacks_something", "surely_not_installed"),
+    ],
+)
+def test_checking_finds_what_is_not_of_its_kind(install, import_again, kind, reference, reason):
+    import_again("toy_odd")
+    point = f"[{plugins.GROUPS[kind]}]\nodd = {reference}\n"
+    install("odd-dist", point, modules={"toy_odd": NOT_WHAT_THEY_SAY})
+    found = plugins._with_health(info("odd"))
+    assert found.healthy is False
+    assert re.search(reason, found.reason)
+
+
+def test_checking_accepts_functions(install, import_again):
+    import_again("toy_functions")
+    source = """
+        from matmosaic.backbones.cgcnn import CGCNN
+        def small(*, width=4, graph_settings=None): return CGCNN(width=width, graph_settings=graph_settings)
+    """
+    install("functions-dist", backbone("small", "toy_functions:small"), modules={"toy_functions": source})
+    assert plugins._with_health(info("small")).healthy is True
+
+
+def test_checking_says_what_works_as_an_object_only():
+    found = plugins._with_health(info("module"))
+    assert found.healthy is True
+    assert re.match(r"Works as an object only\. .*ModuleFeaturizer\(module=\.\.\.\)", found.reason)
+
+
+def test_what_is_no_backbone_is_named_when_it_is_used(install, import_again, Cu):
+    from matmosaic import TransferRegressor
+
+    install("nob-dist", backbone("nob", "os:getcwd"))
+    with pytest.raises(PluginError, match=r"Plugin 'nob' of matmosaic\.backbones must be a subclass"):
+        TransferRegressor(backbone="nob", max_epochs=1).fit([Cu] * 4, [0.0, 1.0, 0.0, 1.0])
+
+
+def test_what_is_no_store_is_named_when_it_is_used(install):
+    from matmosaic import load_module
+
+    install("nos-dist", "[matmosaic.stores]\nnos = os:getcwd\n")
+    with pytest.raises(PluginError, match=r"Plugin 'nos' of matmosaic\.stores makes no store"):
+        load_module("nos:x")

@@ -57,7 +57,7 @@ class PluginInfo:
     healthy: bool | None = None
     """Whether the plugin can be loaded and makes what its group says; None if that was not tried."""
     reason: str = ""
-    """Why it does not work."""
+    """Why it does not work, or what there is to know of one that does."""
 
 
 def names(kind: Kind) -> list[str]:
@@ -122,7 +122,8 @@ def check_contract(kind: Kind, name: str, made: Any) -> None:
     PluginError
         If it was written against a newer contract, or says so in no whole number.
     """
-    _check_contract(_owner(kind, name), made)
+    if _contract(made) not in range(1, CONTRACTS[kind] + 1):
+        _check_contract(_owner(kind, name), made)
 
 
 def remedy(kind: Kind, name: str, error: BaseException) -> str:
@@ -272,19 +273,18 @@ def _with_health(plugin: PluginInfo) -> PluginInfo:
     if plugin.healthy is False:
         return plugin
     try:
-        _try(plugin)
-    except (DuplicatePluginError, PluginError) as error:
+        return replace(plugin, healthy=True, reason=_try(plugin))
+    except PluginError as error:
         return replace(plugin, healthy=False, reason=str(error))
-    return replace(plugin, healthy=True)
 
 
-def _try(plugin: PluginInfo) -> None:
-    """Import a plugin, and make what it stands for."""
+def _try(plugin: PluginInfo) -> str:
+    """Import a plugin and make what it stands for; return what there is to know of it."""
     _import(plugin)
     from matmosaic._plugin_trial import try_plugin  # all that plugins can be, so late
 
     try:
-        try_plugin(plugin.group.removeprefix("matmosaic."), plugin.name)
+        return try_plugin(plugin.group.removeprefix("matmosaic."), plugin.name)
     except (KeyboardInterrupt, PluginError):
         raise
     except BaseException as error:  # a constructor may fail in any way, too
@@ -329,7 +329,7 @@ def _import(plugin: PluginInfo) -> Any:
 
 def _check_contract(plugin: PluginInfo, found: Any) -> None:
     what, kind = _what(plugin), plugin.group.removeprefix("matmosaic.")
-    contract = getattr(found, "contract", 1)
+    contract = _contract(found)
     if not isinstance(contract, int) or contract < 1:
         raise PluginError(
             f"{what} must state its 'contract' as a whole number >= 1. Got {contract!r}; report it to its "
@@ -341,6 +341,10 @@ def _check_contract(plugin: PluginInfo, found: Any) -> None:
             f"{__version__}, which is installed, knows versions up to {CONTRACTS[kind]}. Upgrade matmosaic "
             f"(pip install --upgrade matmosaic), or install an older {plugin.distribution!r}."
         )
+
+
+def _contract(found: Any) -> Any:
+    return getattr(found, "contract", 1)
 
 
 def _cause(error: BaseException) -> str:

@@ -125,7 +125,7 @@ def test_what_was_meant_is_said(folder, tmp_path):
 
 
 def test_names_of_hubs_are_proposed(monkeypatch):
-    opener = SimpleNamespace(names=lambda: ["lab"])
+    opener = SimpleNamespace(names=lambda: ["lab"], open=lambda location: None)
     names, load = plugins.names, plugins.load
     monkeypatch.setattr(plugins, "names", lambda kind: ["hub"] if kind == "openers" else names(kind))
     monkeypatch.setattr(

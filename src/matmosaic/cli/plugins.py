@@ -32,7 +32,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="import each plugin to learn whether it works; status 1 if one does not",
+        help="import and make each plugin to learn whether it works; status 1 if one does not",
     )
     parser.set_defaults(run=run)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")

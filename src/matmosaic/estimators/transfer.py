@@ -12,6 +12,7 @@ import numpy as np
 from matmosaic import plugins
 from matmosaic.backbones import Backbone
 from matmosaic.backbones.freezing import Unfrozen
+from matmosaic.backbones.making import make_backbone
 from matmosaic.estimators.single import SingleBackboneRegressor
 from matmosaic.exceptions import InvalidParameterError
 from matmosaic.graphs import GraphSettings
@@ -183,11 +184,11 @@ class TransferRegressor(SingleBackboneRegressor):
         if self.module is not None:
             module = load_module(self.module)
             return module.build_backbone(), module
-        build = plugins.load("backbones", self.backbone)
         options = copy.deepcopy(dict(self.backbone_options or {}))
         try:
-            return build(**options, graph_settings=self.graph_settings), None
+            return make_backbone(self.backbone, options, graph_settings=self.graph_settings), None
         except TypeError as error:
+            build = plugins.load("backbones", self.backbone)
             valid = [name for name in signature(build).parameters if name != "graph_settings"]
             raise InvalidParameterError(
                 f"'backbone_options' must hold arguments of backbone {self.backbone!r}, of {valid}. "

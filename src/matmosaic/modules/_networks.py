@@ -10,6 +10,7 @@ import torch
 
 from matmosaic import plugins
 from matmosaic.backbones import MLP, PropertyHeads, insert_adapters
+from matmosaic.backbones.making import make_backbone
 from matmosaic.exceptions import ArchitectureMismatchError, InvalidParameterError, ModuleFormatError
 from matmosaic.graphs import GraphSettings
 from matmosaic.modules._weights import fill, part
@@ -40,7 +41,7 @@ def build_backbone(
     _check_atom_table(card, getattr(backbone_class, "atom_table", None))
     with _building(card, "'backbone_options' or 'graph'"):
         settings = GraphSettings.from_dict(card.graph)
-        backbone = backbone_class(**card.backbone_options, graph_settings=settings)
+        backbone: Backbone = make_backbone(card.backbone, card.backbone_options, graph_settings=settings)
         if card.adapter:
             backbone = insert_adapters(backbone, **card.adapter)
     own = part(weights, "backbone.")

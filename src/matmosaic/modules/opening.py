@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from matmosaic import plugins
 from matmosaic.exceptions import InvalidParameterError, PluginError, UnknownNameError, suggest
@@ -89,7 +90,7 @@ def open_store(location: str) -> ModuleStore:
     if is_url(location):
         return store_opener(f"Modules at {check_url(location)}").open(location)
     try:
-        return plugins.load("stores", location)()
+        return make_store(location)
     except UnknownNameError:
         return _open_configured(location)
 
@@ -109,8 +110,39 @@ def store_opener(what: str) -> StoreOpener:
     """
     if _OPENER not in plugins.names("openers"):
         raise PluginError(f"{what} need the plugin for hubs; install it: pip install matmosaic-hub.")
-    opener: StoreOpener = plugins.load("openers", _OPENER)()
+    return make_opener(_OPENER)
+
+
+def make_store(name: str) -> ModuleStore:
+    """Return the store of a plugin.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such plugin.
+    PluginError
+        If it cannot be loaded or makes no store.
+    """
+    store: ModuleStore = _make("stores", name, ("names", "card", "load"))
+    return store
+
+
+def make_opener(name: str) -> StoreOpener:
+    """Return what a plugin opens stores with; raises as :func:`make_store` does."""
+    opener: StoreOpener = _make("openers", name, ("names", "open"))
     return opener
+
+
+def _make(kind: plugins.Kind, name: str, methods: tuple[str, ...]) -> Any:
+    made = plugins.load(kind, name)()
+    missing = [method for method in methods if not callable(getattr(made, method, None))]
+    if missing:
+        raise PluginError(
+            f"Plugin {name!r} of matmosaic.{kind} makes no {kind.removesuffix('s')}: what it makes, of type "
+            f"{type(made).__name__}, lacks the methods {missing}; report it to its authors."
+        )
+    plugins.check_contract(kind, name, made)
+    return made
 
 
 def _open_configured(name: str) -> ModuleStore:
