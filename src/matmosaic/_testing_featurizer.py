@@ -11,20 +11,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import clone
 
-from matmosaic._testing_crystals import common_crystals, displaced
+from matmosaic._testing_contract import check_contract
+from matmosaic._testing_crystals import (
+    common_crystals,
+    displaced,
+    doubled,
+    primitive,
+    reordered,
+    rotated,
+    sheared,
+    tied_alloy,
+    translated,
+)
 from matmosaic.exceptions import InvalidFeaturesError, MatmosaicError, UndefinedFeaturesWarning
 from matmosaic.featurizers import Featurizer
 from matmosaic.featurizers.base import NOT_IN_IDENTITY
 from matmosaic.featurizers.cache import structure_key
 from matmosaic.featurizers.computing import Failure, as_row, attempt
-from matmosaic.plugins import CONTRACTS
 from matmosaic.structures import as_structures
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-SHIFT = (0.13, 0.27, 0.41)  # of all atoms, in lattice vectors
 LONG_SECONDS = 60.0
+
+SAME_CELL = {
+    reordered: "the order of the atoms; use sums, means and sorted values over atoms",
+    translated: "where the origin is; use distances rather than coordinates",
+    rotated: "how the crystal is turned in space; use lengths and angles rather than components",
+}
+_CHOICE = "which cell of the crystal is chosen; use distances between atoms rather than lattice vectors"
+OTHER_CELLS = {
+    doubled: "the size of the cell; use means per atom rather than sums",
+    sheared: _CHOICE,
+    primitive: _CHOICE,
+}
 
 
 def check_featurizer(
@@ -41,10 +62,11 @@ def check_featurizer(
     featurizer : Featurizer
         An object with small settings, so that the check is quick. It is not changed.
     structures : structures, optional
-        At least two crystals to check with; by default eight, four of them without symmetry.
+        At least two crystals to check with; by default nine, four of them without symmetry.
     supercell : bool, default=False
-        Check also that a doubled cell has the same features, as those of a crystal have, but not, for
-        example, its number of atoms.
+        Check also that other cells of a crystal have the same features: a doubled one, a sheared one of the
+        same volume, a primitive one. Features of a crystal are the same, those of a cell, such as its number
+        of atoms or its edges, are not.
     tolerance : float, default=1e-6
         Differences up to this, and up to this part of a feature, are taken for rounding.
 
@@ -75,7 +97,7 @@ def _crystals(structures: Any) -> list[Structure]:
     if structures is None:
         rng = np.random.default_rng(0)
         common = common_crystals()
-        return [*common, *(displaced(crystal, rng) for crystal in common)]
+        return [*common, *(displaced(crystal, rng) for crystal in common), tied_alloy()]
     crystals: list[Any] = list(as_structures(structures))
     assert len(crystals) > 1, f"'structures' must hold at least two crystals. Got {len(crystals)}."
     return crystals
@@ -89,18 +111,21 @@ def _check_class(featurizer: Any) -> None:
     assert isinstance(featurizer, Featurizer), (
         f"It must be a matmosaic.featurizers.Featurizer. Got {type(featurizer)}."
     )
-    contract, version, known = featurizer.contract, featurizer.version, CONTRACTS["featurizers"]
-    assert isinstance(contract, int) and contract in range(1, known + 1), (
-        "'contract' must be a class attribute, the version of the contract that it is written against, here "
-        f"1 to {known}. Got {contract!r}."
-    )
+    check_contract(featurizer, "featurizers")
+    version = featurizer.version
     assert isinstance(version, str) and version, (
         f"'version' must be a text such as '1', changed whenever features change. Got {version!r}."
     )
 
 
 def _check_names(featurizer: Featurizer) -> np.ndarray:
-    names = np.asarray(featurizer.get_feature_names_out(None), dtype=object)
+    try:
+        names = np.asarray(featurizer.get_feature_names_out(None), dtype=object)
+    except TypeError as error:
+        raise AssertionError(
+            f"get_feature_names_out(None) raises TypeError: {error}. Write "
+            "`def get_feature_names_out(self, input_features=None)`, as scikit-learn calls it."
+        ) from error
     assert names.ndim == 1 and len(names), (
         "get_feature_names_out must return an array of shape (n_features,), not empty. Got shape "
         f"{names.shape}."
@@ -119,7 +144,10 @@ def _check_names(featurizer: Featurizer) -> np.ndarray:
 
 def _check_constructor(featurizer: Featurizer) -> None:
     rule = "a constructor assigns its arguments to attributes of the same names and does nothing else"
-    values = {name: object() for name in featurizer.get_params(deep=False)}
+    try:
+        values = {name: object() for name in featurizer.get_params(deep=False)}
+    except AttributeError as error:
+        raise AssertionError(f"A parameter is not kept under its own name ({error}); {rule}.") from error
     try:
         made = vars(type(featurizer)(**values))
     except Exception as error:
@@ -207,7 +235,7 @@ def _check_rows(featurizer: Featurizer, crystals: Sequence[Structure], names: np
     rows, failures = [], []
     for crystal in crystals:
         before = structure_key(crystal)
-        found = attempt(featurizer, crystal)
+        found = _attempt(featurizer, crystal)
         assert structure_key(crystal) == before, (
             f"featurize changes the structure that it is given ({crystal.composition.reduced_formula}); work "
             "on structure.copy()."
@@ -228,7 +256,18 @@ def _check_rows(featurizer: Featurizer, crystals: Sequence[Structure], names: np
     return features
 
 
+def _attempt(featurizer: Featurizer, crystal: Structure) -> Any:
+    try:
+        return attempt(featurizer, crystal)
+    except SystemExit as error:
+        raise AssertionError(
+            f"featurize ends the program on {crystal.composition.reduced_formula} (SystemExit: {error}); "
+            "raise a ValueError or return NaN."
+        ) from error
+
+
 def _row(values: Any, names: np.ndarray) -> np.ndarray:
+    assert values is not None, "featurize must return an array of numbers. Got None; is a return missing?"
     try:
         row = as_row(values, names)
     except InvalidFeaturesError as error:
@@ -294,35 +333,10 @@ def _check_invariance(
     *,
     supercell: bool,
 ) -> None:
-    changes = {
-        "the order of the atoms; use sums, means and sorted values over atoms": _reordered,
-        "where the origin is; use distances rather than coordinates": _translated,
-        "how the crystal is turned in space; use lengths and angles rather than components": _rotated,
-    }
-    if supercell:
-        changes["the size of the cell; use means per atom rather than sums"] = _doubled
     names = featurizer.get_feature_names_out()
-    for message, change in changes.items():
+    for change, message in {**SAME_CELL, **(OTHER_CELLS if supercell else {})}.items():
         changed = _describe_afresh(featurizer, [change(one) for one in crystals], rows.shape[1])
         _assert_close(changed, rows, names, f"Features depend on {message}", tolerance)
-
-
-def _reordered(crystal: Structure) -> Structure:
-    order = np.random.default_rng(0).permutation(len(crystal))
-    return type(crystal).from_sites([crystal[int(atom)] for atom in order])
-
-
-def _translated(crystal: Structure) -> Structure:
-    return crystal.copy().translate_sites(range(len(crystal)), SHIFT)
-
-
-def _rotated(crystal: Structure) -> Structure:
-    # A cyclic exchange of x, y and z is a rotation without rounding, so ties between lengths remain.
-    return type(crystal)(np.roll(crystal.lattice.matrix, 1, axis=1), crystal.species, crystal.frac_coords)
-
-
-def _doubled(crystal: Structure) -> Structure:
-    return crystal.make_supercell([1, 1, 2], in_place=False)
 
 
 def _assert_close(

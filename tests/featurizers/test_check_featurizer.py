@@ -3,6 +3,7 @@
 import itertools
 import re
 from threading import Event
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from matmosaic.testing import check_featurizer
 
 class Good(Featurizer):
     """Keeps the contract; the others each break one part."""
+
+    contract: ClassVar[int] = 1
 
     def __init__(self, scale=1.0, *, n_jobs=None):
         self.scale = scale
@@ -32,6 +35,14 @@ class Good(Featurizer):
 
 class NoContract(Good):
     contract = "1"
+
+
+class InheritsContract(Featurizer):
+    featurize, get_feature_names_out = Good.featurize, Good.get_feature_names_out
+
+
+class TrueContract(Good):
+    contract = True
 
 
 class LaterContract(Good):
@@ -244,6 +255,49 @@ class Exits(Good):
         return super().featurize(structure)
 
 
+class ExitsEarly(Good):
+    def featurize(self, structure):
+        raise SystemExit(3)
+
+
+class NamesWithoutInput(Good):
+    def get_feature_names_out(self):
+        return super().get_feature_names_out()
+
+
+class Renames(Good):
+    def __init__(self, scale=1.0):
+        self.factor = scale
+
+
+class ReturnsNothing(Good):
+    def featurize(self, structure):
+        structure.density  # noqa: B018
+
+
+class Axes(Good):
+    """The same for doubled cells, and not for others of one volume."""
+
+    def featurize(self, structure):
+        return np.array([max(structure.lattice.abc[:2]), structure.density])
+
+
+class FirstAxis(Good):
+    """The same for the doubled and the sheared cell, and not for primitive ones."""
+
+    def featurize(self, structure):
+        return np.array([structure.lattice.a, structure.density])
+
+
+class FirstOfEqual(Good):
+    """Looks at one of several bonds that are equally short."""
+
+    def featurize(self, structure):
+        distances = structure.distance_matrix + 99 * np.eye(len(structure))
+        pair = np.unravel_index(distances.round(6).argmin(), distances.shape)
+        return np.array([sum(structure[int(one)].specie.Z for one in pair), structure.density])
+
+
 waiting = Event()
 
 
@@ -273,6 +327,13 @@ def test_size_of_the_cell_counts_on_request():
         check_featurizer(CellSize(), supercell=True)
 
 
+@pytest.mark.parametrize("featurizer", [Axes(), FirstAxis()], ids=repr)
+def test_choice_of_the_cell_counts_on_request(featurizer):
+    check_featurizer(featurizer)
+    with pytest.raises(AssertionError, match="Features depend on which cell of the crystal is chosen; use"):
+        check_featurizer(featurizer, supercell=True)
+
+
 def test_rounding_is_forgiven_up_to_the_tolerance(monkeypatch):
     class Rounding(Good):
         def featurize(self, structure):
@@ -290,6 +351,8 @@ def test_rounding_is_forgiven_up_to_the_tolerance(monkeypatch):
         (Good, "Pass an object, Good(), not the class"),
         (3, "It must be a matmosaic.featurizers.Featurizer. Got <class 'int'>"),
         (NoContract(), "'contract' must be a class attribute, .* Got '1'"),
+        (InheritsContract(), "InheritsContract does not state its 'contract'; write"),
+        (TrueContract(), "'contract' must be a class attribute, .* Got True"),
         (LaterContract(), "the version of the contract that it is written against, here 1 to .* Got 99"),
         (NoVersion(), "'version' must be a text such as '1', .* Got 1."),
         (NumbersAsNames(), "Names of features must be str. Got 1, of type int"),
@@ -318,12 +381,17 @@ def test_rounding_is_forgiven_up_to_the_tolerance(monkeypatch):
         (Chance(), "Features of one structure change between calls; leave out chance"),
         (Remembers(), "Features of a structure depend on those described before; keep nothing"),
         (Standardises(), "transform gives a structure other features beside others than alone"),
-        (Drops(), "transform must return shape (8, 2), a row for each structure. Got (7, 2)"),
+        (Drops(), "transform must return shape (9, 2), a row for each structure. Got (8, 2)"),
         (OtherTransform(), "transform gives other features than featurize; write featurize alone"),
         (Order(), "Features depend on the order of the atoms; use sums, means"),
         (Origin(), "Features depend on where the origin is; use distances"),
         (Direction(), "Features depend on how the crystal is turned in space; use lengths"),
         (InfiniteForGases(), "featurize must return finite numbers, or NaN where undefined. Got inf"),
+        (FirstOfEqual(), "Features depend on the order of the atoms; .* for crystal 8"),
+        (ExitsEarly(), "featurize ends the program on NaCl (SystemExit: 3); raise a ValueError"),
+        (NamesWithoutInput(), "Write `def get_feature_names_out(self, input_features=None)`"),
+        (Renames(), "A parameter is not kept under its own name (.*'scale'.*); a constructor assigns"),
+        (ReturnsNothing(), "featurize must return an array of numbers. Got None; is a return missing?"),
         (Exits(), "featurize ends the program on an atom in an empty cell of 30 Å (SystemExit: 3)"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Featurizer) else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class ModuleFeaturizer(Featurizer):
     >>> model.fit(X[:100], y[:100]).predict(X[100:103]).shape
     (3,)
     """
+
+    contract: ClassVar[int] = 1
 
     def __init__(
         self,

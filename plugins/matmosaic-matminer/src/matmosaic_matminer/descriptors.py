@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from matmosaic.featurizers import explain_gap
+
 if TYPE_CHECKING:
     from matmosaic_matminer.crystal import Crystal
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Descriptor:
         Returns
         -------
         ndarray of shape (n_columns,)
-            All NaN, with a line in the log, if they cannot be computed.
+            All NaN, with the reason told to the featurizer's `transform`, if they cannot be computed.
         """
         undefined = np.full(len(self.names), np.nan)
         if self.periodic and not crystal.periodic:
@@ -65,7 +64,7 @@ class Descriptor:
         except (ImportError, MemoryError):
             raise  # no fault of the crystal
         except Exception as error:  # whatever matminer and pymatgen raise
-            logger.info("%s is undefined for %s: %s: %s", self.name, crystal, type(error).__name__, error)
+            explain_gap(f"{self.name}: {type(error).__name__}: {error}")
             return undefined
         return np.where(np.isfinite(found), found, np.nan)
 

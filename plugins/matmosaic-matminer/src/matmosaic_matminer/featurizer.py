@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class MatminerFeaturizer(Featurizer):
     >>> MatminerFeaturizer("composition").transform(X[:3]).shape
     (3, 154)
     """
+
+    contract: ClassVar[int] = 1
 
     def __init__(self, preset: str = "fast", *, n_jobs: int | None = None, memory: Any = None) -> None:
         self.preset = preset
