@@ -94,6 +94,40 @@ def test_name_of_an_installed_plugin_is_taken(run, tmp_path):
     assert run("plugins", "new", "cgcnn", "--kind", "store").status == 0  # another kind
 
 
+@pytest.mark.parametrize("name", ["hub", "CHGNet", "matminer", "matmosaic_schnet"])
+def test_name_of_a_distribution_of_ours_is_taken(run, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(_new_plugin, "_is_installed", lambda distribution: False)
+    outcome = run("plugins", "new", name, "--kind", "store")
+    assert outcome.status == 2
+    assert "is matmosaic's own; choose another one" in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_name_of_an_installed_distribution_is_taken(run, tmp_path, monkeypatch):
+    info = tmp_path / "site" / "matmosaic_Rock.Salt-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Name: matmosaic_Rock.Salt\nVersion: 1.0\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    outcome = run("plugins", "new", "rock-salt", "--kind", "store")
+    assert outcome.status == 2
+    assert "the distribution 'matmosaic-rock-salt' is installed already" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["https", "s3", "file", "hf"])
+def test_store_that_looks_like_an_address(run, name):
+    outcome = run("plugins", "new", name, "--kind", "store")
+    assert outcome.status == 2
+    assert f"NAME must not be '{name}', with which addresses begin" in outcome.err
+    assert run("plugins", "new", name, "--kind", "backbone").status == 0
+
+
+def test_check_is_not_passed_over(run, tmp_path):
+    outcome = run("plugins", "--check", "new", "toy", "--kind", "store")
+    assert outcome.status == 2
+    assert "--check lists plugins and goes with no action" in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_name_that_is_ambiguous_in_references(run):
     outcome = run("plugins", "new", "featurizer", "--kind", "store")
     assert outcome.status == 2

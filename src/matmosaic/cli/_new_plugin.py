@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from string import Template
@@ -24,6 +25,13 @@ _FILES = {
     "$module/tests.py.txt": "tests/test_$module.py",
 }
 _MAX_LENGTH = 30  # so that paths stay within what Windows takes, and lines within those of the templates
+# Distributions of this project, whether they are installed or not.
+_OURS = {"chgnet", "hub", "matminer", "schnet"}
+# What stands before the colon of an address, as fsspec and browsers know it: no name of a store.
+_PROTOCOLS = set(
+    "abfs abfss adl az data dav file ftp ftps gcs git github gs hdfs hf http https memory oci oss s3 s3a sftp smb "
+    "ssh tar webdav zip".split()
+)
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -91,14 +99,37 @@ def _checked_name(text: str, group: plugins.Kind) -> str:
         raise InvalidParameterError(f"NAME {rule}, such as 'band-gap'. Got {text!r}.")
     if name == "featurizer":  # of a store, "featurizer:x" would be ambiguous
         raise InvalidParameterError(f"NAME must not be {name!r}, with which references to featurizers begin.")
+    if group == "stores" and name in _PROTOCOLS:
+        raise InvalidParameterError(
+            f"NAME must not be {name!r}, with which addresses begin; choose another one."
+        )
+    _check_free(name, group)
+    return name
+
+
+def _check_free(name: str, group: plugins.Kind) -> None:
+    """Refuse the name of a distribution, or of a plugin of that group, that is there already."""
+    distribution = f"matmosaic-{name}"
+    if name in _OURS or _is_installed(distribution):
+        whose = "matmosaic's own" if name in _OURS else "installed already"
+        raise InvalidParameterError(
+            f"NAME {name!r} is taken: the distribution {distribution!r} is {whose}; choose another one."
+        )
     for plugin in plugins.list_plugins():
         taken = plugin.group == plugins.GROUPS[group] and plugin.name == name
-        if taken and plugin.distribution != f"matmosaic-{name}":
+        if taken:
             raise InvalidParameterError(
                 f"NAME {name!r} is taken: {plugin.distribution!r}, which is installed, declares it in "
                 f"{plugin.group}; choose another one."
             )
-    return name
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _values(name: str, kind: str) -> dict[str, str]:

@@ -74,6 +74,13 @@ def _text(found: list[PluginInfo]) -> str:
 def run_new(arguments: argparse.Namespace) -> Result:
     """Write the package of a new plugin."""
     from matmosaic.cli._new_plugin import write_package
+    from matmosaic.exceptions import InvalidParameterError
+
+    if arguments.check:
+        raise InvalidParameterError(
+            "--check lists plugins and goes with no action. Got it with 'new'; leave it out, and run "
+            "`matmosaic plugins --check` when the package is installed."
+        )
 
     directory, written = write_package(arguments.name, arguments.kind, arguments.output)
     document = {"directory": str(directory), "kind": arguments.kind, "files": written}
