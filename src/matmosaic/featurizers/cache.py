@@ -26,15 +26,23 @@ class Features(NamedTuple):
     """The features, float64 of shape (n_features,); NaN where undefined."""
     failure: str = ""
     """Why the featurizer raised; empty if it did not."""
+    gaps: tuple[str, ...] = ()
+    """Why single features are undefined, as far as the featurizer told: lines of text."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
-        return {"values": self.values}
+        text = "\n".join(self.gaps).encode()
+        return {"values": self.values} | ({"gaps": np.frombuffer(text, np.uint8)} if text else {})
+
+    @classmethod
+    def from_arrays(cls, values: np.ndarray, gaps: np.ndarray | None = None) -> Features:
+        """Return what the arrays hold."""
+        return cls(values, gaps=() if gaps is None else tuple(gaps.tobytes().decode().split("\n")))
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes in bytes."""
-        return self.values.nbytes + OVERHEAD_BYTES
+        return self.values.nbytes + sum(map(len, self.gaps)) + OVERHEAD_BYTES
 
 
 PROCESS_CACHE: caching.MemoryCache[Features] = caching.MemoryCache()
@@ -44,7 +52,7 @@ class DiskCache(caching.DiskCache[Features]):
     """Features kept in one SQLite file of a folder; failures are not, for they may have passed next time."""
 
     content = "features"
-    kind = Features
+    kind = Features.from_arrays
 
     def put(self, values: Mapping[str, Features]) -> None:
         """Add features of the structures that could be described."""

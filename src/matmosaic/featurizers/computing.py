@@ -25,6 +25,7 @@ from matmosaic.exceptions import (
     missing_package,
 )
 from matmosaic.featurizers.cache import Features, digest, open_cache, structure_key
+from matmosaic.featurizers.notes import collect_gaps
 from matmosaic.structures import caching, describe_row
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ SECONDS_PER_PUT = 10.0
 WORTH_SECONDS = 2.0
 MOST_ROWS_PER_CHUNK = 50
 
-Outcome: TypeAlias = Any  # what featurize returned, unchecked; a Failure, or an error that stops the work
+# What featurize returned, unchecked, or a Failure; and the reasons for gaps that it told.
+Outcome: TypeAlias = tuple[Any, tuple[str, ...]]
 
 
 def features_of(
@@ -153,7 +155,7 @@ def _outcomes(featurizer: Featurizer, structures: list[Any], n_jobs: int) -> Gen
             yield from _in_processes(featurizer, structures[done:], n_jobs)
             return
         start = perf_counter()
-        outcome = attempt(featurizer, structure)
+        outcome = _attempt_with_gaps(featurizer, structure)
         if done > 0:  # the first row may read tables and import packages
             seconds += perf_counter() - start
         yield outcome
@@ -178,15 +180,21 @@ def _in_processes(featurizer: Featurizer, structures: list[Any], n_jobs: int) ->
             yield outcome
 
 
-def _attempt_all(featurizer: Featurizer, structures: list[Any]) -> list[Outcome]:
+def _attempt_all(featurizer: Featurizer, structures: list[Any]) -> list[Outcome | Exception]:
     """Describe structures; an error that stops the work ends the list, so that those before it count."""
-    outcomes: list[Outcome] = []
+    outcomes: list[Outcome | Exception] = []
     try:
         for structure in structures:
-            outcomes.append(attempt(featurizer, structure))
+            outcomes.append(_attempt_with_gaps(featurizer, structure))
     except (PluginError, MemoryError) as error:
         outcomes.append(error)
     return outcomes
+
+
+def _attempt_with_gaps(featurizer: Featurizer, structure: Any) -> Outcome:
+    with collect_gaps() as gaps:
+        found = attempt(featurizer, structure)
+    return found, tuple(gaps)
 
 
 def _died(featurizer: Featurizer, row: int, structure: Any) -> WorkerError:
@@ -241,11 +249,14 @@ def _lacking(featurizer: Featurizer, error: ImportError) -> PluginError:
 # --- what may be returned ----------------------------------------------------------------------------
 
 
-def _checked(featurizer: Featurizer, outcome: Any, row: int, structure: Any, names: np.ndarray) -> Features:
-    if isinstance(outcome, Failure):
-        return Features(np.full(len(names), np.nan), str(outcome) or "no reason given")
+def _checked(
+    featurizer: Featurizer, outcome: Outcome, row: int, structure: Any, names: np.ndarray
+) -> Features:
+    values, gaps = outcome
+    if isinstance(values, Failure):
+        return Features(np.full(len(names), np.nan), str(values))
     try:
-        return Features(as_row(outcome, names))
+        return Features(as_row(values, names), gaps=gaps)
     except InvalidFeaturesError as error:
         what = f"{type(featurizer).__name__}.featurize({describe_row(row, structure)})"
         raise InvalidFeaturesError(f"{what} {error}") from error

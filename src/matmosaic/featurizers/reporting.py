@@ -17,11 +17,15 @@ logger = logging.getLogger(__name__)
 
 ROWS_NAMED = 10
 FEATURES_NAMED = 5
+REASONS_NAMED = 3
 _REMEDY = "Put a SimpleImputer behind the featurizer, or remove the rows."
+_REMEDY_OF_ALL = "No imputer helps: see whether the featurizer is meant for these, and finds its data."
+    "No imputer helps: see whether the featurizer is made for such structures and finds its data."
+)
 
 
 def report(who: str, structures: Sequence[Any], found: Sequence[Features], names: np.ndarray) -> None:
-    """Warn once of all that is NaN, and write why each row failed to the log.
+    """Warn once of all that is NaN, and write all reasons with their rows to the log.
 
     Parameters
     ----------
@@ -38,23 +42,42 @@ def report(who: str, structures: Sequence[Any], found: Sequence[Features], names
     lacking = [row for row, one in enumerate(found) if not one.failure and np.isnan(one.values).any()]
     if not failed and not lacking:
         return
-    for row in failed:
-        logger.info("%s: %s failed with %s", who, describe_row(row, structures[row]), found[row].failure)
-    if all(np.isnan(found[row].values).all() for row in range(len(found))):
+    reasons = _by_reason(found)
+    for reason, rows in reasons.items():
+        logger.info("%s: %s: %s", who, reason, _named(structures, rows))
+    if all(np.isnan(one.values).all() for one in found):
         message = f"{who} gives NaN alone for all {len(found)} rows, there is nothing to learn from"
+        remedy = _REMEDY_OF_ALL
     else:
-        message = (
-            f"{who} leaves features of {len(failed) + len(lacking)} of {len(found)} rows undefined (NaN)"
-        )
-    parts = [message, *_failures(structures, found, failed), *_gaps(structures, found, lacking, names)]
-    warnings.warn(f"{'. '.join(parts)}. {_REMEDY}", UndefinedFeaturesWarning, stacklevel=4)
+        n_rows = len(failed) + len(lacking)
+        message = f"{who} leaves features of {n_rows} of {len(found)} rows undefined (NaN)"
+        remedy = _REMEDY
+    parts = [message, *_failures(structures, failed), *_gaps(structures, found, lacking, names)]
+    parts += _reasons(reasons)
+    warnings.warn(f"{'. '.join(parts)}. {remedy}", UndefinedFeaturesWarning, stacklevel=4)
 
 
-def _failures(structures: Sequence[Any], found: Sequence[Features], failed: list[int]) -> list[str]:
-    if not failed:
+def _by_reason(found: Sequence[Features]) -> dict[str, list[int]]:
+    """Return the rows of each reason, the most frequent first."""
+    rows: dict[str, list[int]] = {}
+    for row, one in enumerate(found):
+        for reason in (one.failure, *one.gaps):
+            if line := " ".join(reason.split()).rstrip("."):
+                rows.setdefault(line, []).append(row)
+    return dict(sorted(rows.items(), key=lambda item: -len(item[1])))
+
+
+def _reasons(reasons: dict[str, list[int]]) -> list[str]:
+    if not reasons:
         return []
-    reason = " ".join(found[failed[0]].failure.split()).rstrip(".")
-    return [f"featurize raised for {len(failed)}: {_named(structures, failed)}; for the first {reason}"]
+    shown = "; ".join(f"{reason} ({len(rows)})" for reason, rows in [*reasons.items()][:REASONS_NAMED])
+    more = len(reasons) - REASONS_NAMED
+    rest = f"; and {more} more, in the log (level INFO)" if more > 0 else ""
+    return [f"Reasons, with numbers of rows: {shown}{rest}"]
+
+
+def _failures(structures: Sequence[Any], failed: list[int]) -> list[str]:
+    return [f"featurize raised for {len(failed)}: {_named(structures, failed)}"] if failed else []
 
 
 def _gaps(

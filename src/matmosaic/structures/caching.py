@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -110,8 +110,8 @@ class DiskCache(Generic[Value]):
 
     content: ClassVar[str]
     """What the values are, in the plural: part of the file's name, and the name of its table."""
-    kind: type[Value]
-    """Class of the values; called with the arrays by name."""
+    kind: Callable[..., Value]
+    """What makes a value; called with the arrays by name."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
