@@ -20,8 +20,6 @@ FEATURES_NAMED = 5
 REASONS_NAMED = 3
 _REMEDY = "Put a SimpleImputer behind the featurizer, or remove the rows."
 _REMEDY_OF_ALL = "No imputer helps: see whether the featurizer is meant for these, and finds its data."
-    "No imputer helps: see whether the featurizer is made for such structures and finds its data."
-)
 
 
 def report(who: str, structures: Sequence[Any], found: Sequence[Features], names: np.ndarray) -> None:
