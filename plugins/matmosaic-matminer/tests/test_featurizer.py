@@ -1,4 +1,3 @@
-import logging
 import re
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from matmosaic.exceptions import UndefinedFeaturesWarning, UnknownNameError
 from matmosaic.featurizers import cache as feature_cache
 from matmosaic.featurizers import computing, featurizer_reference, load_featurizer
+from matmosaic.featurizers.notes import collect_gaps
 from matmosaic.structures.caching import MemoryCache
 from matmosaic.testing import check_featurizer
 
@@ -64,7 +64,7 @@ def test_unknown_preset():
         MatminerFeaturizer("fats").get_feature_names_out()
 
 
-def test_a_descriptor_that_fails_is_nan_alone(monkeypatch, caplog, symmetric):
+def test_a_descriptor_that_fails_is_nan_alone(monkeypatch, symmetric):
     fast = MatminerFeaturizer("composition")
     expected = fast.featurize(symmetric[0])
     known = composition.elements.element_row
@@ -73,13 +73,13 @@ def test_a_descriptor_that_fails_is_nan_alone(monkeypatch, caplog, symmetric):
         raise KeyError("no data")
 
     monkeypatch.setattr(composition.elements, "element_row", broken)
-    with caplog.at_level(logging.INFO):
+    with collect_gaps() as reasons:
         found = fast.featurize(symmetric[0])
     width = len(composition.ELEMENT_PROPERTY.names)
     assert known is not broken
     assert np.isnan(found[:width]).all()
     np.testing.assert_array_equal(found[width:], expected[width:])
-    assert "ElementProperty is undefined for TiO2 of 6 atoms: KeyError: 'no data'" in caplog.text
+    assert reasons == ["ElementProperty: KeyError: 'no data'"]
 
 
 def test_an_element_without_data_is_nan_and_counted(symmetric):
@@ -92,6 +92,16 @@ def test_an_element_without_data_is_nan_and_counted(symmetric):
     assert not np.isnan(features[0]).any()
     assert np.isnan(features[1, [*names].index("MagpieData mean MeltingT (K)")])
     assert features[1, [*names].index("0-norm (dimensionless)")] == 1
+
+
+def test_the_reason_names_the_element_without_data():
+    from pymatgen.core import Lattice, Structure
+
+    oxide = Structure(Lattice.cubic(4.5), ["Og", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    with collect_gaps() as reasons:
+        MatminerFeaturizer("fast").featurize(oxide)
+    assert {"BandCenter: no data for Og", "Dimensionality: no data for Og"} < {*reasons}
+    assert all("no data for" in reason for reason in reasons)
 
 
 def test_a_molecule_has_a_composition_alone():

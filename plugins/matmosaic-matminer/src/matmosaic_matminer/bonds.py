@@ -95,7 +95,7 @@ def find_bonds(crystal: Crystal) -> list[Bonds]:
     for site, around in zip(crystal.representatives, crystal.neighbours, strict=True):
         near = around.within(CUTOFF)
         if not len(near.distances):
-            raise ValueError(f"site {site} has no neighbours within {CUTOFF} Å")
+            raise ValueError(f"a site has no neighbours within {CUTOFF:g} Å")
         others, lengths = near.sites, near.distances
         sums = radii[site] + radii[others]
         valences = np.minimum(np.exp((sums - lengths) / SOFTNESS), LARGEST_VALENCE)
@@ -151,7 +151,9 @@ def _extremes(crystal: Crystal) -> list[float]:
 
 def _tightest(bonds: list[Bonds], multiplicities: np.ndarray) -> np.ndarray:
     """Return means over all bonds that are as tight as the tightest, whichever atom comes first."""
-    limit = min(one.relative.min() for one in bonds) * (1 + SAME_LENGTH)
+    limit = np.min([one.relative.min() for one in bonds]) * (1 + SAME_LENGTH)
+    if np.isnan(limit):  # a radius is not known
+        return np.full(3, np.nan)
     kept = [one.relative < limit for one in bonds]
     weights = np.concatenate([np.full(np.sum(near), n) for near, n in zip(kept, multiplicities, strict=True)])
     rows = [

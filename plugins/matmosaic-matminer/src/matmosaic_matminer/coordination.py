@@ -86,7 +86,10 @@ def _nearness(crystal: Crystal, row: int, cell: Cell) -> np.ndarray:
 def _radius(specie: Any) -> float:
     from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 
-    return float(CovalentRadius.radius.get(specie.symbol) or specie.atomic_radius)
+    radius = CovalentRadius.radius.get(specie.symbol) or specie.atomic_radius
+    if radius is None:
+        raise KeyError(specie.symbol)
+    return float(radius)
 
 
 def _coordinations(crystal: Crystal) -> list[Coordination]:

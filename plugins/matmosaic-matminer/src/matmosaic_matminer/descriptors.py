@@ -64,9 +64,19 @@ class Descriptor:
         except (ImportError, MemoryError):
             raise  # no fault of the crystal
         except Exception as error:  # whatever matminer and pymatgen raise
-            explain_gap(f"{self.name}: {type(error).__name__}: {error}")
+            explain_gap(f"{self.name}: {_reason(error, crystal)}")
             return undefined
         return np.where(np.isfinite(found), found, np.nan)
+
+
+def _reason(error: Exception, crystal: Crystal) -> str:
+    """Return the error, or for which element there is no data where a reader of tables fails for that."""
+    lacking = [symbol for symbol in crystal.elements if symbol in map(str, error.args)]
+    if isinstance(error, LookupError) and lacking:
+        return f"no data for {lacking[0]}"
+    if isinstance(error, TypeError | AttributeError) and "NoneType" in str(error):
+        return "no data for an element"
+    return f"{type(error).__name__}: {error}"
 
 
 def with_unit(label: str, unit: str = "") -> str:
