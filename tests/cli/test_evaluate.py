@@ -14,8 +14,9 @@ TARGET = "shear_modulus"
 
 @pytest.fixture
 def evaluate(run, data):
-    def evaluate(*options, path=data):
-        return run("evaluate", path, "--target", TARGET, "--epochs", 2, *options)
+    def evaluate(*options, path=data, trains=True):
+        length = ["--epochs", 2] if trains else []
+        return run("evaluate", path, "--target", TARGET, *length, *options)
 
     return evaluate
 
@@ -67,7 +68,7 @@ def test_json_of_each_fold(evaluate):
 
 def test_constant_is_the_median_of_the_training_rows(evaluate, splits, data):
     path = splits({"train": [0, 1, 2, 3, 4], "test": [5, 6, 7]})
-    document = evaluate("--json", "--estimators", "constant", "--splits", path).document
+    document = evaluate("--json", "--estimators", "constant", "--splits", path, trains=False).document
     y = read_structures(data, target=TARGET)[1][TARGET].to_numpy()
     expected = np.abs(np.median(y[:5]) - y[5:8]).mean()
     assert document["rows"][0]["mae_mean"] == pytest.approx(expected)
@@ -92,7 +93,9 @@ def test_validation_rows_choose_the_epoch(evaluate, splits, monkeypatch):
 
 def test_dropped_rows_leave_the_splits(evaluate, splits, gappy):
     path = splits({"train": [0, 1, 2, 3, 4], "test": [5, 6]})
-    outcome = evaluate("--json", "--drop-missing", "--estimators", "constant", "--splits", path, path=gappy)
+    outcome = evaluate(
+        "--json", "--drop-missing", "--estimators", "constant", "--splits", path, path=gappy, trains=False
+    )
     y = read_structures(gappy, target=TARGET)[1][TARGET].to_numpy()
     expected = abs(np.median(y[[0, 1, 2, 4]]) - y[6])
     assert outcome.document["rows"][0]["mae_mean"] == pytest.approx(expected)
@@ -210,7 +213,7 @@ def test_unknown_module(evaluate):
 
 
 def test_more_folds_than_rows(evaluate):
-    outcome = evaluate("--estimators", "constant", "--cv", 25)
+    outcome = evaluate("--estimators", "constant", "--cv", 25, trains=False)
     assert outcome.status == 2
     assert "--cv 25 needs at least 25 rows with a label. Got 24." in outcome.err
 

@@ -109,6 +109,29 @@ def test_evaluate(run, data):
     assert errors["probe"] < errors["constant"]
 
 
+@pytest.mark.parametrize("method", ["ridge", "transfer"])
+def test_methods_that_would_compare_nothing_are_refused(method, run, data):
+    options = ["--estimators", f"constant,{method},probe", "--module", "featurizer:density"]
+    outcome = run("evaluate", data, "--target", TARGET, *options)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert f"--estimators {method} starts from a network. Got ['featurizer:density']" in outcome.err
+
+
+@pytest.mark.parametrize("option", [["--epochs", 5], ["--unfrozen", "all"]])
+def test_no_probe_is_trained_in_epochs(option, fit, run, data):
+    message = f"{option[0]} is for methods that train a network: scratch, transfer, moe, composed. Got probe"
+    outcome = fit("--estimator", "probe", *option)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert message in outcome.err
+    assert message in run("evaluate", data, "--target", TARGET, "--estimators", "probe", *option).err
+
+
+def test_modules_of_evaluate_may_be_named_as_those_of_fit(run, data):
+    options = ["--estimators", "probe", "--cv", 2, "--json"]
+    outcome = run("evaluate", data, "--target", TARGET, *options, "--modules", "bundled:emt-volume")
+    assert [row["method"] for row in outcome.document["rows"]] == ["probe"]
+
+
 def test_the_same_features_as_in_python(run, data, tmp_path):
     split = [{"train": list(range(16)), "test": list(range(16, 24))}]
     (tmp_path / "splits.json").write_text(json.dumps(split), encoding="utf-8")

@@ -175,7 +175,7 @@ def estimator_for(name: str | None, references: Sequence[str], settings: Setting
     UnknownNameError
         If there is no such method that can be saved.
     InvalidParameterError
-        If it takes more or fewer modules than were given, or none of the settings of a mixture.
+        If it takes more or fewer modules than were given, or not all of the settings that were made.
     """
     saved = [method.name for method in METHODS.values() if method.saved]
     name = name or _usual_method(references)
@@ -184,7 +184,7 @@ def estimator_for(name: str | None, references: Sequence[str], settings: Setting
     method = METHODS[name]
     references = method.starts_from(references)
     _check_references(method, references)
-    check_mixture_settings([method], settings)
+    check_settings([method], settings)
     _check_head(method, settings)
     given = {"none": None, "each": next(iter(references), None), "all": references}[method.modules]
     return method, method.build(given, settings)
@@ -216,7 +216,9 @@ def _check_references(method: Method, references: Sequence[str]) -> None:
     _check_takes_featurizers(method, references)
 
 
-def _check_takes_featurizers(method: Method, references: Iterable[str]) -> None:
+def _check_takes_featurizers(
+    method: Method, references: Iterable[str], *, option: str = "--estimator"
+) -> None:
     """Raise InvalidParameterError if a featurizer is to be trained like a network."""
     from matmosaic.cli._references import is_featurizer
 
@@ -224,8 +226,8 @@ def _check_takes_featurizers(method: Method, references: Iterable[str]) -> None:
     if given and not method.featurizers:
         able = [name for name, other in METHODS.items() if other.featurizers]
         raise InvalidParameterError(
-            f"--estimator {method.name} starts from a network. Got {given}; featurizers are for "
-            f"{', '.join(able)}."
+            f"{option} {method.name} starts from a network. Got {given}; leave {method.name} out, or name a "
+            f"module: featurizers are for {', '.join(able)}."
         )
 
 
@@ -238,9 +240,25 @@ def _check_head(method: Method, settings: Settings) -> None:
         )
 
 
-def check_mixture_settings(methods: Iterable[Method], settings: Settings) -> None:
-    """Raise InvalidParameterError if settings of a mixture were made that no method heeds."""
+def check_settings(methods: Iterable[Method], settings: Settings) -> None:
+    """Raise InvalidParameterError if settings of training or of a mixture were made that no method heeds."""
     methods = list(methods)
+    _check_training_settings(methods, settings)
+    _check_mixture_settings(methods, settings)
+
+
+def _check_training_settings(methods: Sequence[Method], settings: Settings) -> None:
+    made = {"--epochs": settings.epochs is not None, "--unfrozen": settings.unfrozen != Settings.unfrozen}
+    given = [option for option, is_made in made.items() if is_made]
+    if given and not any(method.trains_network for method in methods):
+        training = [name for name, method in METHODS.items() if method.trains_network]
+        raise InvalidParameterError(
+            f"{' and '.join(given)} is for methods that train a network: {', '.join(training)}. Got "
+            f"{', '.join(method.name for method in methods)}; leave it out."
+        )
+
+
+def _check_mixture_settings(methods: Sequence[Method], settings: Settings) -> None:
     for setting in dict.fromkeys(OF_MOE + OF_COMPOSED):
         made = getattr(settings, setting) != getattr(Settings, setting)
         if made and not any(setting in method.heeds for method in methods):
@@ -276,7 +294,7 @@ class Candidate:
 def candidates(
     methods: Iterable[Method], modules: Mapping[str, PretrainedModule | Featurizer], *, named: bool = True
 ) -> list[Candidate]:
-    """Return each method, once for each module if it takes one; such a method takes no featurizer.
+    """Return each method, once for each module if it takes one, which no featurizer is.
 
     Parameters
     ----------
@@ -286,15 +304,23 @@ def candidates(
         By reference.
     named : bool, default=True
         Whether a user named the modules; if not, each method that takes all takes those that it can.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a method takes one module, and there are only featurizers.
     """
     from matmosaic.cli._references import is_featurizer
 
+    networks: list[tuple[str | None, Any]] = [
+        (name, one) for name, one in modules.items() if not is_featurizer(name)
+    ]
     found = []
     for method in methods:
         if method.modules == "each":
-            pairs: list[tuple[str | None, Any]] = [
-                (name, one) for name, one in modules.items() if not is_featurizer(name)
-            ]
+            if not networks:
+                _check_takes_featurizers(method, modules, option="--estimators")
+            pairs = networks
         elif method.modules == "none":
             pairs = [(None, None)]
         else:

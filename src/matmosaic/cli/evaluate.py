@@ -48,6 +48,7 @@ def add(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--module",
+        "--modules",
         nargs="+",
         action="extend",
         metavar="REF",
@@ -74,13 +75,13 @@ def run(arguments: argparse.Namespace) -> Result:
     """Score every method on every split."""
     from matmosaic.cli._audit import audit
     from matmosaic.cli._data import read_labelled
-    from matmosaic.cli._methods import candidates, check_mixture_settings, check_mixtures, method_named
+    from matmosaic.cli._methods import candidates, check_mixtures, check_settings, method_named
     from matmosaic.cli._references import load_all
     from matmosaic.cli._scoring import score_all
 
     methods = [method_named(name) for name in dict.fromkeys(arguments.estimators)]
     settings = _settings(arguments)
-    check_mixture_settings(methods, settings)
+    check_settings(methods, settings)
     needed = any(method.modules != "none" for method in methods)
     modules = load_all(arguments.module or ["bundled:*"]) if needed else {}
     given = candidates(methods, modules, named=bool(arguments.module))
