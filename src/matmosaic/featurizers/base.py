@@ -31,6 +31,7 @@ class Featurizer(TransformerMixin, BaseEstimator, ABC):
     - with a parameter ``n_jobs`` rows are computed in several processes, where that is worth starting them;
       inside of another parallel job, such as a search with ``n_jobs=2``, in one
     - a row whose :meth:`featurize` raises is NaN, and one warning tells which rows and why
+    - an interrupted :meth:`transform` keeps what was computed before
 
     :func:`matmosaic.testing.check_featurizer` checks what was written.
 
@@ -66,7 +67,8 @@ class Featurizer(TransformerMixin, BaseEstimator, ABC):
         Returns
         -------
         ndarray of shape (n_features,)
-            In the order and units of the names; NaN where undefined. It may raise instead: then all are NaN.
+            In the order and units of the names; NaN where undefined, for a reason that
+            :func:`matmosaic.featurizers.explain_gap` takes. It may raise instead: then all are NaN.
         """
 
     @abstractmethod
@@ -117,7 +119,8 @@ class Featurizer(TransformerMixin, BaseEstimator, ABC):
         Warns
         -----
         UndefinedFeaturesWarning
-            Tells how many rows and features are NaN, and why the first row failed.
+            Tells which rows and features are NaN, and in how many rows for which reason; the log (level INFO)
+            has the rows of every reason.
         """
         _refuse_tables(self, X)
         structures, names = as_structures(X), _feature_names(self)

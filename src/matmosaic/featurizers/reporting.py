@@ -19,7 +19,7 @@ ROWS_NAMED = 10
 FEATURES_NAMED = 5
 REASONS_NAMED = 3
 _REMEDY = "Put a SimpleImputer behind the featurizer, or remove the rows."
-_REMEDY_OF_ALL = "No imputer helps: see whether the featurizer is meant for these, and finds its data."
+_REMEDY_OF_ALL = "No imputer can learn from them: see whether the featurizer is meant for such rows."
 
 
 def report(who: str, structures: Sequence[Any], found: Sequence[Features], names: np.ndarray) -> None:
