@@ -248,3 +248,27 @@ def test_weight_0_leaves_a_row_out(data):
     weighted = SourceProcess(SOURCES, random_state=0).fit(X, y, weight)
     half = SourceProcess(SOURCES, random_state=0).fit(X[:40], y[:40])
     np.testing.assert_array_equal(weighted.predict(X), half.predict(X))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [SourceProcess(SOURCES, random_state=0), KernelRegressor(random_state=0)],
+    ids=["process", "kernel"],
+)
+def test_copies_of_rows_are_weights(model, data):
+    X, y = data
+    weight = np.arange(40) % 3 + 1
+    weighted = clone(model).fit(X[:40], y[:40], weight)
+    copies = np.concatenate([np.arange(40), np.repeat(np.arange(40), weight - 1)])
+    copied = clone(model).fit(X[copies], y[copies])
+    assert len(copied.expansion_.rows) <= 40
+    np.testing.assert_allclose(copied.predict(X), weighted.predict(X))
+
+
+def test_equal_rows_with_other_labels_stay(data):
+    X, y = data
+    model = SourceProcess(SOURCES, svr=False).fit(
+        np.repeat(X, 2, axis=0), np.stack([y, y + 1], axis=1).ravel()
+    )
+    assert len(model.expansion_.rows) == 160
+    assert model.noise_ > 0.05

@@ -134,12 +134,28 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
 
 
 def weighted_rows(X: Array, y: Array, sample_weight: Any) -> tuple[Array, Array, Array]:
-    """Return the rows of weight > 0 with their weights, of mean 1."""
-    weight = check_sample_weight(sample_weight, len(y))
+    """Return the rows of weight > 0 with their weights, of mean 1; equal rows with equal labels as one.
+
+    A copy of a row says nothing new: it would tell what the other one's label is, and noise would seem to be
+    nil.
+    """
+    weight, y = check_sample_weight(sample_weight, len(y)), np.asarray(y, dtype=np.float64)
     if weight is None:
-        return X, np.asarray(y, dtype=np.float64), np.ones(len(y))
-    used = np.flatnonzero(weight)
-    return X[used], np.asarray(y[used], dtype=np.float64), weight[used] / weight[used].mean()
+        X, y, weight = _merged(X, y, np.ones(len(y)))
+    else:
+        used = np.flatnonzero(weight)
+        X, y, weight = _merged(X[used], y[used], weight[used])
+    return X, y, weight / weight.mean()
+
+
+def _merged(X: Array, y: Array, weight: Array) -> tuple[Array, Array, Array]:
+    """Return each distinct row with label once, in the order given, with the sum of the weights."""
+    _, first, same = np.unique(np.column_stack([X, y]), axis=0, return_index=True, return_inverse=True)
+    if len(first) in (1, len(y)):  # of one row nothing could be left out
+        return X, y, weight
+    order = np.argsort(first)
+    kept = first[order]
+    return X[kept], y[kept], np.bincount(same.ravel(), weights=weight)[order]
 
 
 def make_folds(n_rows: int, n_folds: int, rng: np.random.RandomState) -> list[Fold]:

@@ -67,8 +67,9 @@ class SourceProcess(RegressorMixin, BaseEstimator):
         What predicts.
     noise_ : float
         Variance of the noise, on the scale of the labels.
-    row_weights_ : ndarray of shape (n_rows,)
-        Weights of the training rows, of mean 1.
+    row_weights_ : ndarray of shape (n_distinct_rows,)
+        Weights of the training rows, of mean 1. Rows that are equal and have equal labels are one row, with
+        the sum of their weights.
     best_params_ : dict
         ``transform`` and ``noise``; of the support vectors ``C`` and ``epsilon``.
     best_score_ : float
