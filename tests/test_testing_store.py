@@ -1,6 +1,7 @@
 """check_store accepts a store that keeps the contract and says what another must change."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -168,3 +169,47 @@ def test_unnoticed_corruption_is_found(module):
 def test_object_that_is_no_store(module):
     with pytest.raises(AssertionError, match=r"lacks the methods \['names', 'card', 'load'\]"):
         check_store(object(), module)
+
+
+class ReadOnlyBySaying(ToyStore):
+    save = None
+
+
+class NeverReplaces(ToyStore):
+    def save(self, module):
+        super().save(module)
+
+
+class OpensAtOnce(ToyStore):
+    def __init__(self):
+        super().__init__()
+        self.text = Path(__file__).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (ReadOnlyBySaying, r"'save' must be a method, or not there\. Got None"),
+        (NeverReplaces, r"save\(\) must take overwrite=False, by keyword"),
+        (OpensAtOnce, "The constructor of OpensAtOnce does input or output; wait until the store is used"),
+    ],
+)
+def test_what_a_store_is_made_of(module, kind, message):
+    with pytest.raises(AssertionError, match=message):
+        check_store(kind(), module)
+
+
+def test_checking_twice_asks_for_an_empty_store(module):
+    store = ToyStore()
+    check_store(store, module)
+    with pytest.raises(AssertionError, match="The store holds 'tiny' already; pass an empty one"):
+        check_store(store, module)
+
+
+def test_arguments_of_the_check(module):
+    with pytest.raises(AssertionError, match=r"Pass an object, ToyStore\(\.\.\.\), not the class"):
+        check_store(ToyStore, module)
+    with pytest.raises(
+        AssertionError, match=r"'module' must be a PretrainedModule, .* Got 'bundled:emt-volume'"
+    ):
+        check_store(ToyStore(), "bundled:emt-volume")

@@ -7,17 +7,18 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Data
 
 from matmosaic._testing_attributes import build, check_attributes, check_groups
 from matmosaic._testing_crystals import common_crystals, displaced
-from matmosaic._testing_stacking import check_stacking
+from matmosaic._testing_stacking import check_stacking, without_chance
 from matmosaic.backbones import (
     Backbone,
     make_table,
@@ -136,15 +137,25 @@ def _check_options(backbone: Backbone, table: GraphTable) -> None:
             f"options() must be all keyword arguments of {type(backbone).__name__} besides 'graph_settings', "
             f"so that it can be built again and take the same weights. Got {options}: {error}."
         ) from error
-    assert again.graph_settings == backbone.graph_settings, (
-        "The constructor must keep the given graph_settings."
-    )
+    _check_settings(backbone, options)
     _assert_close(
         _features(again, table),
         _features(backbone, table),
         "A backbone built from options() and state_dict() gives other features; list every argument in "
         "options(), and register all numbers it depends on as parameters or buffers.",
     )
+
+
+def _check_settings(backbone: Backbone, options: dict[str, Any]) -> None:
+    """Give settings that are nobody's default: a module's network must get the graphs it was trained on."""
+    own = backbone.graph_settings
+    number = None if own.max_neighbors is None else own.max_neighbors + 1
+    given = replace(own, max_neighbors=number, tolerance=0.0 if own.tolerance else 1e-5)
+    for settings in (own, given):
+        kept = type(backbone)(**options, graph_settings=settings).graph_settings
+        assert kept == settings, (
+            f"The constructor must keep the given graph_settings. Given were {settings}, kept were {kept}."
+        )
 
 
 def _is_json(options: Any) -> bool:
@@ -186,11 +197,16 @@ def _move_statistics(backbone: Backbone, table: GraphTable) -> None:
 
 def _failing(backbone: Backbone, table: GraphTable) -> str:
     graph = table.select(range(len(table)))
+    seen: set[str] = set()
     for name, stage in backbone.stages.items():
         try:
             graph = stage(graph)
         except Exception:
-            return f"Stage {name!r}"
+            lost = sorted(field for field in seen if field not in graph)
+            return f"Stage {name!r}" + (
+                f", whose graph lacks {lost}: dropped, or set to None," if lost else ""
+            )
+        seen |= {field for field in FEATURES if field in graph}
     return "It"
 
 
@@ -294,10 +310,7 @@ def _check_weights(backbone: Backbone, crystals: list[Structure]) -> None:
 @torch.no_grad()
 def _training_step(backbone: Backbone, table: GraphTable) -> tuple[Tensor, dict[str, Tensor]]:
     """Return features in training mode, but without chance, and the state after it."""
-    network = copy.deepcopy(backbone).train()
-    for part in network.modules():
-        if isinstance(part, nn.modules.dropout._DropoutNd):
-            part.eval()
+    network = without_chance(copy.deepcopy(backbone))
     return network(table.select(range(len(table)))).u, network.state_dict()
 
 

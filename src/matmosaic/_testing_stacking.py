@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Data
 
 from matmosaic.backbones import Backbone, replace
@@ -32,7 +32,8 @@ def check_stacking(backbone: Backbone, table: GraphTable) -> None:
     """
     starts = [at for at in range(len(backbone.stages)) if stacking_key(backbone, start=at) is not None]
     for mode in (False, True) if starts else ():
-        networks = [_without_chance(copy.deepcopy(backbone).train(mode)) for _ in range(2)]
+        networks = [copy.deepcopy(backbone).eval() for _ in range(2)]
+        networks = [without_chance(one) for one in networks] if mode else networks
         for parameter in networks[1].parameters():
             parameter.mul_(1.1)
         others = copy.deepcopy(networks)
@@ -47,10 +48,22 @@ def check_stacking(backbone: Backbone, table: GraphTable) -> None:
             _assert_same(network.state_dict(), other.state_dict(), "running statistics")
 
 
-def _without_chance(network: Backbone) -> Backbone:
+def without_chance(network: Backbone) -> Backbone:
+    """Put a network into training mode where it keeps statistics alone, for dropout asks the other parts.
+
+    Parameters
+    ----------
+    network : Backbone
+        Changed in place.
+
+    Returns
+    -------
+    Backbone
+        The same.
+    """
+    network.eval()
     for part in network.modules():
-        if isinstance(part, nn.modules.dropout._DropoutNd):
-            part.eval()
+        part.training = any(True for _ in part.buffers(recurse=False))
     return network
 
 

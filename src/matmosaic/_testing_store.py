@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from typing import Any
 from unittest import mock
 
@@ -19,6 +21,15 @@ from matmosaic.exceptions import (
 from matmosaic.modules import ModuleCard, ModuleStore, PretrainedModule, WritableModuleStore
 
 _ALTERED = "load() of altered weights, by making modules with PretrainedModule.from_files,"
+# What a constructor would call if it did input or output.
+_TOUCHED = [
+    "builtins.open",
+    "io.open",
+    "os.mkdir",
+    "os.scandir",
+    "sqlite3.connect",
+    "socket.create_connection",
+]
 _BAD_NAMES = ["../outside", "/absolute", "a/b", "a\\b", ".hidden", "", "con"]
 
 
@@ -45,6 +56,7 @@ def check_store(
     AssertionError
         Says which part of the contract is broken and what to do.
     """
+    _check_arguments(store, module)
     _check_kind(store)
     if isinstance(store, WritableModuleStore):
         _check_saving(store, module)
@@ -57,16 +69,53 @@ def check_store(
         _expect(CorruptModuleError, lambda: store.load(module.card.name), _ALTERED)
 
 
+def _check_arguments(store: Any, module: Any) -> None:
+    assert not isinstance(store, type), f"Pass an object, {store.__name__}(...), not the class."
+    assert isinstance(module, PretrainedModule), (
+        f"'module' must be a PretrainedModule, such as load_module('bundled:emt-volume'). Got {module!r}."
+    )
+
+
 def _check_kind(store: Any) -> None:
     missing = [name for name in ("names", "card", "load") if not callable(getattr(store, name, None))]
     assert not missing, f"{store!r} lacks the methods {missing}; see matmosaic.modules.ModuleStore."
     check_contract(store, "stores")
+    save = getattr(store, "save", len)
+    assert callable(save), f"'save' must be a method, or not there. Got {save!r}."
+    _check_constructor(type(store))
+
+
+def _check_constructor(cls: type) -> None:
+    """Make another store as a plugin is made, while nothing can be opened."""
+    complaint = AssertionError(
+        f"The constructor of {cls.__name__} does input or output; wait until the store is used."
+    )
+    try:
+        signature(cls).bind()
+    except TypeError:
+        return  # a function makes it, or what opens stores
+    with ExitStack() as stack:
+        for touched in _TOUCHED:
+            stack.enter_context(mock.patch(touched, side_effect=complaint))
+        cls()
 
 
 def _check_saving(store: WritableModuleStore, module: PretrainedModule) -> None:
+    name = module.card.name
+    assert "overwrite" in signature(store.save).parameters, "save() must take overwrite=False, by keyword."
+    assert not _holds(store, name), (
+        f"The store holds {name!r} already; pass an empty one, such as one in a new temporary folder."
+    )
     store.save(module)
-    assert module.card.name in store.names(), "names() does not list a module after save(); list it at once."
+    assert name in store.names(), "names() does not list a module after save(); list it at once."
     _expect(StoreError, lambda: store.save(module), "save() of a taken name without overwrite=True")
+
+
+def _holds(store: ModuleStore, name: str) -> bool:
+    try:
+        return name in store.names()
+    except StoreError:  # its place is made by the first save
+        return False
 
 
 def _check_reading(store: ModuleStore, module: PretrainedModule) -> None:

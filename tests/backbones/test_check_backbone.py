@@ -7,7 +7,7 @@ from torch import nn
 from torch_geometric.nn import CGConv, global_mean_pool
 
 from matmosaic.backbones import Backbone, replace
-from matmosaic.backbones.cgcnn import CGCNN
+from matmosaic.backbones.cgcnn import CGCNN, Pooling
 from matmosaic.backbones.layers import gated_message
 from matmosaic.graphs import GraphSettings
 from matmosaic.testing import check_backbone
@@ -63,6 +63,34 @@ def test_cgcnn_keeps_the_contract():
 def test_cgcnn_with_other_graphs_keeps_the_contract(ties):
     settings = GraphSettings(cutoff=6.0, max_neighbors=8, ties=ties)
     check_backbone(CGCNN, width=3, n_convolutions=1, step=0.5, graph_settings=settings)
+
+
+class FunctionalDropout(Toy):
+    class final(nn.Module):  # noqa: N801
+        def forward(self, graph):
+            x = nn.functional.dropout(graph.x, 0.5, training=self.training)
+            return replace(graph, u=global_mean_pool(x, graph.batch))
+
+
+class FunctionalDropoutOfWeighted(CGCNN):
+    """Supports weights, and its pooling could be stacked."""
+
+    contract = 1
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.stages["pooling"].__class__ = DropsWhilePooling
+
+
+class DropsWhilePooling(Pooling):
+    def forward(self, graph):
+        graph = super().forward(graph)
+        return replace(graph, u=nn.functional.dropout(graph.u, 0.5, training=self.training))
+
+
+def test_dropout_by_the_mode_keeps_the_contract():
+    check_backbone(FunctionalDropout)
+    check_backbone(FunctionalDropoutOfWeighted, width=3, n_convolutions=1)
 
 
 def test_plain_pyg_network_keeps_the_contract():
@@ -184,6 +212,13 @@ class IgnoresSettings(Toy):
         super().__init__(width=width, graph_settings=GraphSettings(ties="reference", cutoff=5.0))
         if graph_settings is None:
             self.graph_settings = GraphSettings(ties="reference", cutoff=6.0)
+
+
+class DropsGivenSettings(Toy):
+    """Its defaults are kept, for they are what it always takes."""
+
+    def __init__(self, *, width=4, graph_settings=None):
+        super().__init__(width=width)
 
 
 class UnregisteredNumbers(Toy):
@@ -360,6 +395,27 @@ class SaysNothing(CGCNN):
     """Inherits a version, which changes with what is installed."""
 
 
+class ReadsPositionsLater(Toy):
+    """PyG gives None for positions, and the stage hands it on."""
+
+    class middle(nn.Module):  # noqa: N801
+        def __init__(self, width):
+            super().__init__()
+
+        def forward(self, graph):
+            return replace(graph, x=graph.pos)
+
+
+class NeedsWidth(Toy):
+    def __init__(self, width, **options):
+        super().__init__(width=width, **options)
+
+
+class ListOfElements(Toy):
+    def elements(self):
+        return list(range(1, 100))
+
+
 class ForgetsSuper(Toy):
     def __init__(self):
         self.stages = nn.ModuleDict({"pool": Pool()})
@@ -389,8 +445,14 @@ BROKEN = [
     (FromTheFuture, "'contract' must be a class attribute, .*, here 1 to 1. Got 99"),
     (Fractional, "'contract' must be a class attribute, .* Got 1.0"),
     (SaysNothing, "SaysNothing does not state its 'contract'; write `contract: ClassVar.* in your own class"),
-    (ForgetsSuper, r"The constructor fails with {}: .* It must call super\(\).__init__\(\) first"),
-    (NoOptions, r"The constructor fails with {}: .*abstract.* and options\(\) must be written"),
+    (ForgetsSuper, r"The constructor fails with {}: .* Call super\(\).__init__\(\) first"),
+    (NoOptions, r"The constructor fails with {}: .*abstract.*\. Write options\(\)\.$"),
+    (
+        ReadsPositionsLater,
+        r"Stage 'pool', whose graph lacks \['x'\]: dropped, or set to None, does not run",
+    ),
+    (NeedsWidth, r"All arguments of the constructor must have defaults, .* Without one: \['width'\]"),
+    (ListOfElements, r"elements\(\) must return a frozenset of atomic numbers, or None for all\. Got list"),
     (
         LooksAtFreezing,
         "The cached trunk for unfrozen='head' gives other features .*; let stages depend on the",
@@ -406,6 +468,7 @@ BROKEN = [
     (UnknownOption, r"options\(\) must be all keyword arguments of UnknownOption"),
     (TupleOption, "lists, not tuples"),
     (IgnoresSettings, "must keep the given graph_settings"),
+    (DropsGivenSettings, "must keep the given graph_settings. Given were GraphSettings.*, kept were"),
     (UnregisteredNumbers, "register all numbers it depends on as parameters or buffers"),
     (HoldsLambda, "It cannot be pickled.*no lambdas"),
     (ChangesInput, r"change the graph they are given; return replace\(graph, x=...\) instead"),
@@ -460,3 +523,14 @@ def test_something_else():
 def test_an_object_in_place_of_its_class():
     with pytest.raises(AssertionError, match=r"Pass the class, not an object: check_backbone\(Toy, "):
         check_backbone(Toy())
+
+
+def test_default_is_asked_for_even_if_the_option_is_given():
+    with pytest.raises(AssertionError, match=r"Without one: \['width'\]"):
+        check_backbone(NeedsWidth, width=4)
+
+
+def test_misspelt_option():
+    with pytest.raises(AssertionError, match=r"Unknown option 'widht'\. Did you mean 'width'\?") as caught:
+        check_backbone(Toy, widht=8)
+    assert "super()" not in str(caught.value)

@@ -90,7 +90,7 @@ def _run(stages: Sequence[nn.Module], graph: Data) -> Data:
     states = [stage.state_dict(keep_vars=True) for stage in stages]
     stacked = {name: torch.stack([state[name] for state in states]) for name in states[0]}
     result = functional_call(stages[0], stacked, (graph,))
-    if stages[0].training:
+    if any(part.training for part in stages[0].modules()):
         buffers = [name for name, value in states[0].items() if not isinstance(value, nn.Parameter)]
         for name in buffers:
             torch._foreach_copy_([state[name] for state in states], list(stacked[name].unbind()))

@@ -28,10 +28,26 @@ _MAX_LENGTH = 30  # so that paths stay within what Windows takes, and lines with
 # Distributions of this project, whether they are installed or not.
 _OURS = {"chgnet", "hub", "matminer", "schnet"}
 # What stands before the colon of an address, as fsspec and browsers know it: no name of a store.
-_PROTOCOLS = set(
-    "abfs abfss adl az data dav file ftp ftps gcs git github gs hdfs hf http https memory oci oss s3 s3a sftp smb "
-    "ssh tar webdav zip".split()
-)
+_PROTOCOLS = {
+    *("abfs", "abfss", "adl", "az", "data", "dav", "file", "ftp", "ftps", "gcs", "git", "github", "gs"),
+    *(
+        "hdfs",
+        "hf",
+        "http",
+        "https",
+        "memory",
+        "oci",
+        "oss",
+        "s3",
+        "s3a",
+        "sftp",
+        "smb",
+        "ssh",
+        "tar",
+        "webdav",
+    ),
+    "zip",
+}
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
