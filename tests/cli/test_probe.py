@@ -43,8 +43,10 @@ def test_fit_and_predict(fit, run, data, tmp_path):
     assert (outcome.status, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
     assert lines[0].startswith("Trained on 24 rows of shear_modulus in ")
-    assert lines[1].startswith("Mean absolute error of rows left out in turn ")
-    assert lines[1].endswith(" GPa.")
+    assert lines[1].startswith("Inner estimate of the mean absolute error ")
+    assert lines[1].endswith(
+        " GPa, of rows left out in turn; a little too small, since choices were made on these rows."
+    )
     assert lines[3].split() == ["source", "columns", "importance", "(GPa)"]
     assert {line.split()[0]: line.split()[1] for line in lines[5:7]} == {
         "emt-volume": "32",

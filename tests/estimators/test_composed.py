@@ -409,7 +409,7 @@ def test_bad_parameters(make, X, y, built, parameters, error, message):
 
 
 def test_same_module_twice(make, hub, X, y):
-    with pytest.raises(InvalidParameterError, match="must hold each module once"):
+    with pytest.raises(InvalidParameterError, match="must hold each module and each featurizer once"):
         make([hub[0], *hub]).fit(X, y)
 
 

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from matmosaic import DerivedFeature, GraphTable, PretrainedModule, ProbeRegressor
 from matmosaic.backbones import trunk
+from matmosaic.estimators import load_estimator
 from matmosaic.exceptions import (
     InvalidFeaturesError,
     InvalidParameterError,
@@ -206,11 +207,59 @@ def test_forms_of_structures(form, make, X, y):
 
 
 def test_features_that_are_not_known_are_filled_in(make, X, y):
-    probe = make("a", Density(gap=True))
-    with pytest.warns(UndefinedFeaturesWarning):
-        probe.fit(X, y)
-    with pytest.warns(UndefinedFeaturesWarning):
-        assert np.isfinite(probe.predict(X)).all()
+    probe = make("a", Density(gap=True)).fit(X, y)  # without advice about imputers: it imputes
+    assert np.isfinite(probe.predict(X)).all()
+
+
+def test_rows_that_are_not_described_at_all_are_told(make, X, y):
+    class Silent(Density):
+        def featurize(self, structure):
+            raise ValueError("no data")
+
+    with pytest.warns(UndefinedFeaturesWarning, match=r"Silent describes 40 of 40 rows not at all: X\[0\]"):
+        probe = make("a", Silent(), estimator="ridge").fit(X, y)
+    with pytest.warns(UndefinedFeaturesWarning, match=r"Silent\(\).transform\(X\) says why"):
+        assert np.isfinite(probe.predict(X[:3])).all()
+
+
+def test_a_formula_needs_a_name_of_its_own(make, modules, X, y):
+    formula = DerivedFeature("log(V)", unit="1", V=modules["a"])
+    with pytest.raises(InvalidParameterError, match=r"Another source is named 'log\(V\)'.* Leave one out"):
+        make("a", formula, derived=formula).fit(X, y)
+    for name in ("a", "predictions"):
+        named = DerivedFeature("log(V)", unit="1", name=name, V=modules["b"])
+        with pytest.raises(InvalidParameterError, match=f"Another source is named '{name}'"):
+            make("a", derived=named).fit(X, y)
+
+
+def test_a_module_may_be_called_as_predictions_are(make, modules, X, y):
+    module = modules["a"]
+    card = replace(module.card, name="predictions", sha256=None, golden=[])
+    probe = make("", PretrainedModule(card, module.weights)).fit(X, y)
+    own = f"predictions@{probe.module_cards_[0].sha256[:8]}"
+    assert probe.sources_ == [own, "predictions"]
+    assert probe.explain().loc[own, "unit"] == "angstrom^3/atom"
+
+
+def test_a_module_that_is_named_by_a_number_gets_the_name_of_its_backbone(make, modules, X, y, tmp_path):
+    module = modules["a"]
+    card = replace(module.card, name="0.3.0", sha256=None, golden=[])
+    probe = make("", PretrainedModule(card, module.weights)).fit(X, y)
+    assert probe.sources_[0] == "cgcnn-0.3.0"
+    assert probe.feature_names_[0] == "cgcnn-0.3.0_0"
+    probe.save(tmp_path / "probe", target="y", unit="1")
+    loaded = load_estimator(tmp_path / "probe")
+    pd.testing.assert_frame_equal(loaded.explain(), probe.explain())
+    assert loaded.explain().loc["cgcnn-0.3.0", "unit"] == "angstrom^3/atom"
+
+
+def test_modules_of_formulas_do_not_rename_sources(make, modules, X, y):
+    """Of two modules with one name, one is a source and the other a variable."""
+    twin = modules["b"]
+    twin = PretrainedModule(replace(twin.card, name="a", sha256=None, golden=[]), twin.weights)
+    formula = DerivedFeature("log(V)", unit="1", V=twin)
+    table = make("a", derived=formula, estimator="ridge").fit(X, y).explain()
+    assert table.loc["a", "unit"] == "angstrom^3/atom"
 
 
 # --- what it learns ----------------------------------------------------------------------------------
@@ -288,8 +337,18 @@ def test_weights(make, X, y):
         assert weighted.n_train_ == 20
         half = make("a", estimator=estimator).fit(X[odd], y[odd], sample_weight=np.ones(20))
         np.testing.assert_allclose(weighted.predict(X), half.predict(X), rtol=1e-6)
-    with pytest.raises(InvalidParameterError, match="KNeighborsRegressor takes none. Leave it out"):
-        make("a", estimator=KNeighborsRegressor()).fit(X, y, sample_weight=weight)
+    for regressor in (KNeighborsRegressor(), make_pipeline(StandardScaler(), KNeighborsRegressor())):
+        with pytest.raises(InvalidParameterError, match="KNeighborsRegressor takes none. Leave it out"):
+            make("a", estimator=regressor).fit(X, y, sample_weight=weight)
+
+
+def test_weights_reach_the_last_step_of_a_pipeline(make, X, y):
+    weight = np.linspace(0.1, 5.0, len(y))
+    ridge = make("a", estimator=Ridge()).fit(X, y, sample_weight=weight)
+    piped = make("a", estimator=make_pipeline(make_pipeline("passthrough", Ridge())))
+    np.testing.assert_allclose(piped.fit(X, y, sample_weight=weight).predict(X), ridge.predict(X), rtol=1e-9)
+    unweighted = make("a", estimator=Ridge()).fit(X, y)
+    assert np.abs(unweighted.predict(X) - ridge.predict(X)).max() > 1e-3
 
 
 @pytest.mark.parametrize("estimator", [None, "gaussian_process", GaussianProcessRegressor()])
@@ -384,13 +443,16 @@ def test_bad_parameters(parameters, message, make, X, y):
 @pytest.mark.parametrize(
     ("sources", "error", "message"),
     [
-        ([], InvalidParameterError, "'sources' must name at least one module"),
-        (None, InvalidParameterError, "None"),
+        ([], InvalidParameterError, "'sources' must name at least one module or featurizer"),
+        (None, InvalidParameterError, "'sources' must be a reference such as 'bundled:*', a module, a feat"),
+        (5, InvalidParameterError, "a DerivedFeature, or a list of these. Got 5."),
+        ("", InvalidParameterError, "or a list of these. Got ''."),
+        (Density, InvalidParameterError, "Pass an object: Density()."),
         ("bundled:nope", UnknownNameError, "Unknown module"),
         (
             ["bundled:emt-volume", "bundled:emt-*"],
             InvalidParameterError,
-            "'sources' must hold each module once",
+            "'sources' must hold each module and each featurizer once",
         ),
         ("featurizer:nope", UnknownNameError, "nope"),
     ],

@@ -98,7 +98,7 @@ def test_anything_else_is_refused(formula, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"formula": "3", "unit": "GPa"}, "must hold the name of a module's prediction"),
+        ({"formula": "3", "unit": "GPa"}, "must hold the name of a module's prediction, as in 'K / V' with"),
         ({"formula": "K*G", "unit": "GPa", "K": "store:k"}, "Unknown name 'G'. Valid: 'K'."),
         ({"formula": "K", "unit": "GPa", "K": "store:k", "G": "store:g"}, "does not hold 'G'; leave"),
         ({"formula": "K*log", "unit": "GPa", "K": "store:k"}, "log is a function; write log(...)"),

@@ -97,16 +97,20 @@ def test_expert_reads_no_graph_and_trains_nothing(strained):
 
 def test_single_gaps_are_logged_and_rows_without_features_are_warned_of(strained, Si, caplog):
     class Silent(Atoms):
+        def __init__(self, size=1):
+            self.size = size
+
         def featurize(self, structure):
             numbers = super().featurize(structure)
             return np.full(3, np.nan) if numbers[1] == 14 else numbers
 
     caplog.set_level("INFO", logger="matmosaic.learning")
-    expert = FeatureExpert(Silent())
+    expert = FeatureExpert(Silent(size=2))
     expert.raw_features(strained[:4])
     lacking = sum(len(one) <= 2 for one in strained[:4])
     assert f"Silent: features of {lacking} of 4 rows are undefined" in caplog.text
-    with pytest.warns(UndefinedFeaturesWarning, match=r"describes 1 of 2 rows not at all: X\[1\]"):
+    message = r"Silent describes 1 of 2 rows not at all: X\[1\]. .* Silent\(size=2\).transform\(X\) says why"
+    with pytest.warns(UndefinedFeaturesWarning, match=message):
         assert torch.isnan(expert.raw_features([strained[0], Si])[1]).all()
 
 
@@ -124,3 +128,5 @@ def test_table_without_graphs_hands_out_rows():
     assert (len(table), table.n_atoms, batch.num_graphs) == (5, 0, 2)
     assert table.at([3, 1]).gather("u", torch.arange(5.0)).tolist() == [3.0, 1.0]
     assert len(table.to("cpu")[1:]) == 4
+
+

@@ -38,7 +38,9 @@ def text_of_probe(document: Mapping[str, Any]) -> str:
     lines = [
         f"Trained on {document['n_train']} rows of {document['target']}{left_out} in "
         f"{document['fit_seconds']:.1f} s.",
-        f"Mean absolute error of rows left out in turn {quantity(document['inner_mae'], document['unit'])}.",
+        f"Inner estimate of the mean absolute error "
+        f"{quantity(document['inner_mae'], document['unit'])}, of rows left out in turn; a little too small, "
+        "since choices were made on these rows.",
         "",
         table(headers, rows, numbers=headers[1:]),
         "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -126,11 +126,11 @@ CONSTRAINTS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Raise InvalidParameterError for the first parameter that breaks its constraint."""
+def check_parameters(parameters: Mapping[str, Any], *, skip: Collection[str] = ()) -> None:
+    """Raise InvalidParameterError for the first parameter, but those to skip, that breaks its constraint."""
     for name, value in parameters.items():
         holds, text = CONSTRAINTS.get(name, (None, ""))
-        if holds is None or holds(value):
+        if name in skip or holds is None or holds(value):
             continue
         if isinstance(value, str) and name in CHOICES:
             raise InvalidParameterError(suggest(value, CHOICES[name], what=f"value of '{name}'"))

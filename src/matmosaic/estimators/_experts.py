@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -21,9 +21,11 @@ from matmosaic.modules import ModuleCard, PretrainedModule, resolve
 
 # What featurizers are mapped to where there is no network: the width of published CGCNN features.
 FEATURE_WIDTH = 64
+# What a mixture is made of, for messages.
+KINDS = "a reference such as 'bundled:*', a module, a featurizer"
 
 
-def resolve_experts(modules: Any, *, parameter: str = "modules") -> list[Source]:
+def resolve_experts(modules: Any, *, parameter: str = "modules", kinds: str = KINDS) -> list[Source]:
     """Return the modules and featurizers that references, or objects, stand for.
 
     Parameters
@@ -32,6 +34,8 @@ def resolve_experts(modules: Any, *, parameter: str = "modules") -> list[Source]
         What a mixture is made of.
     parameter : str, default="modules"
         Its name in messages.
+    kinds : str, optional
+        What it may hold, in messages.
 
     Returns
     -------
@@ -41,7 +45,7 @@ def resolve_experts(modules: Any, *, parameter: str = "modules") -> list[Source]
     Raises
     ------
     InvalidParameterError
-        If there is none, or one comes twice.
+        If there is none, one comes twice, or something is neither.
     UnknownNameError
         If a reference matches nothing.
     """
@@ -49,18 +53,30 @@ def resolve_experts(modules: Any, *, parameter: str = "modules") -> list[Source]
     references = [modules] if single else modules
     if not isinstance(references, Sequence | np.ndarray) or len(references) == 0:
         raise InvalidParameterError(
-            f"'{parameter}' must name at least one module: a reference such as 'bundled:*', a module, a "
-            f"featurizer, or a list of these. Got {modules!r}."
+            f"'{parameter}' must name at least one module or featurizer: {kinds}, or a list of these. Got "
+            f"{modules!r}."
         )
+    for reference in references:
+        _check_kind(reference, parameter, kinds)
     found = [source for reference in references for source in _resolve(reference)]
     counts = Counter(source.card.sha256 for source in found)
     twice = [source.card.name for source in found if counts[source.card.sha256] > 1]
     if twice:
         raise InvalidParameterError(
-            f"'{parameter}' must hold each module once. Got the same weights several times: {twice}. Remove "
-            "the references that overlap."
+            f"'{parameter}' must hold each module and each featurizer once. Got the same several times: "
+            f"{twice}. Remove what overlaps."
         )
     return found
+
+
+def _check_kind(reference: Any, parameter: str, kinds: str) -> None:
+    """Raise InvalidParameterError for what can stand for neither a module nor a featurizer."""
+    if reference == "" or not isinstance(reference, str | PathLike | PretrainedModule | Featurizer):
+        is_class = isinstance(reference, type) and issubclass(reference, Featurizer)
+        remedy = f" Pass an object: {reference.__name__}()." if is_class else ""
+        raise InvalidParameterError(
+            f"'{parameter}' must be {kinds}, or a list of these. Got {reference!r}.{remedy}"
+        )
 
 
 def _resolve(reference: Any) -> list[Source]:
@@ -69,10 +85,24 @@ def _resolve(reference: Any) -> list[Source]:
     return [*resolve(reference)]
 
 
-def expert_names(cards: Sequence[Card]) -> list[str]:
-    """Return a name for each expert, with the start of its checksum where names are equal."""
-    counts = Counter(card.name for card in cards)
-    return [card.name if counts[card.name] == 1 else f"{card.name}@{str(card.sha256)[:8]}" for card in cards]
+def expert_names(cards: Sequence[Card], *, reserved: Iterable[str] = ()) -> list[str]:
+    """Return a name for each expert, with the start of its checksum where names are equal, or reserved.
+
+    Names follow from the cards alone, so they are the same after loading.
+    """
+    names = [_telling_name(card) for card in cards]
+    counts = Counter([*names, *reserved])
+    return [
+        name if counts[name] == 1 else f"{name}@{str(card.sha256)[:8]}"
+        for name, card in zip(names, cards, strict=True)
+    ]
+
+
+def _telling_name(card: Card) -> str:
+    """Return the name of an expert; of a module that is named by a number, after that of its backbone."""
+    if isinstance(card, ModuleCard) and not card.name[0].isalpha():
+        return f"{card.backbone}-{card.name}"
+    return card.name
 
 
 def table_of_modules(

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matmosaic.estimators._experts import expert_names
-from matmosaic.estimators._featurizers import FeaturizerSource, Source
+from matmosaic.estimators._featurizers import Card, FeaturizerSource, Source
 from matmosaic.exceptions import InvalidFeaturesError, InvalidParameterError, StructureTypeError, suggest
 from matmosaic.featurizers import Featurizer, ModuleFeaturizer
 from matmosaic.graphs import GraphTable
 from matmosaic.learning.derived import DerivedFeature
+from matmosaic.learning.featurized import features_of
 from matmosaic.modules import PretrainedModule, load_module
 
 __all__ = ["Block", "FrozenColumns", "Quantity", "resolve_quantities"]
@@ -112,6 +113,26 @@ class FrozenColumns:
         given += [output.module for one in self.quantities for output in one.outputs.values()]
         return list({one.card.sha256: one for one in given}.values())
 
+    @property
+    def labels(self) -> list[str]:
+        """Names of the sources but formulas, none of which is that of all predictions."""
+        return expert_names([one.card for one in self.sources], reserved=[PREDICTIONS])
+
+    def cards(self) -> dict[str, Card]:
+        """Return what is known of modules and featurizers by their names as sources."""
+        return dict(zip(self.labels, (one.card for one in self.sources), strict=True))
+
+    def check_names(self) -> None:
+        """Raise InvalidParameterError if a formula is named as another source."""
+        taken = {*self.labels, PREDICTIONS}
+        for one in self.quantities:
+            if one.feature.name in taken:
+                raise InvalidParameterError(
+                    f"Another source is named {one.feature.name!r}, as {one.feature!r}. Leave one out if "
+                    "they are the same, or give a 'name' of its own to the DerivedFeature."
+                )
+            taken.add(one.feature.name)
+
     def elements(self) -> frozenset[int] | None:
         """Return the atomic numbers that all modules know; None for all."""
         known = [one.build_backbone().elements() for one in self.modules]
@@ -168,8 +189,7 @@ class FrozenColumns:
 
     def _blocks_of_sources(self, X: Any, features: Mapping[Any, Array]) -> list[Block]:
         blocks = []
-        names = expert_names([one.card for one in self.sources])
-        for name, source in zip(names, self.sources, strict=True):
+        for name, source in zip(self.labels, self.sources, strict=True):
             if isinstance(source, FeaturizerSource):
                 blocks += _blocks_of_featurizer(name, source.featurizer, X)
             elif self.features:
@@ -180,8 +200,7 @@ class FrozenColumns:
     def _blocks_of_heads(self, predicted: Mapping[Any, Array]) -> list[Block]:
         """Return one block of all predictions: as many numbers as a single source of features."""
         names, values = [], []
-        labels = expert_names([one.card for one in self.sources])
-        for label, source in zip(labels, self.sources, strict=True):
+        for label, source in zip(self.labels, self.sources, strict=True):
             if source.card.sha256 in predicted and isinstance(source, PretrainedModule):
                 outputs = source.card.outputs
                 names += [f"{label}: {one['name']} ({one['unit']})" for one in outputs]
@@ -192,7 +211,7 @@ class FrozenColumns:
 def _blocks_of_featurizer(name: str, featurizer: Featurizer, X: Any) -> list[Block]:
     """Return one block, or one for each group of columns that the featurizer tells apart."""
     columns = np.array([str(one) for one in featurizer.get_feature_names_out()], dtype=object)
-    values = np.asarray(featurizer.transform(X), dtype=float)
+    values = features_of(featurizer, X)
     tell = getattr(featurizer, "get_feature_groups_out", None)
     groups = np.array([""] * len(columns) if tell is None else [str(one) for one in tell()], dtype=object)
     if groups.shape != columns.shape:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from inspect import signature
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -13,23 +12,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
 from matmosaic.estimators._checks import check_parameters
 from matmosaic.estimators._environment import device_memory, resolve_device
-from matmosaic.estimators._experts import expert_names, resolve_experts
+from matmosaic.estimators._experts import resolve_experts
+from matmosaic.estimators._probe_checks import check_enough, offers_std, weights_of_fit
 from matmosaic.estimators._probe_columns import Block, FrozenColumns, resolve_quantities
 from matmosaic.estimators._probe_files import SavedProbe, probe_files
 from matmosaic.estimators._rows import OnError, predict_rows, read_rows
 from matmosaic.estimators.persistence import Savable, SavedFiles
-from matmosaic.exceptions import InvalidParameterError, InvalidTargetsError, suggest
+from matmosaic.exceptions import InvalidParameterError, suggest
 from matmosaic.featurizers import Featurizer
 from matmosaic.learning.derived import DerivedFeature
 from matmosaic.learning.preparation import prepare
 from matmosaic.learning.regressors import make_regressor
-from matmosaic.learning.targets import MIN_TRAINING_ROWS, check_sample_weight, check_targets
+from matmosaic.learning.targets import check_sample_weight, check_targets
 from matmosaic.modules import PretrainedModule
 
 __all__ = ["ProbeRegressor"]
@@ -165,7 +164,8 @@ class ProbeRegressor(RegressorMixin, Savable):
         y : array-like of shape (n_structures,)
             Labels, in any unit; predictions are in the same.
         sample_weight : array-like of shape (n_structures,), optional
-            Weights of the rows, if the regressor takes them; a weight of 0 leaves its row out.
+            Weights of the rows, if the regressor, or the last step of a pipeline, takes them; a weight of 0
+            leaves its row out.
 
         Returns
         -------
@@ -183,9 +183,9 @@ class ProbeRegressor(RegressorMixin, Savable):
         rows = read_rows(X)
         y = check_targets(y, len(rows))
         weight = check_sample_weight(sample_weight, len(rows))
-        _check_takes_weights(regressor, weight)
+        weights_of_fit(regressor, weight)  # says at once if there is no use for them
         used = np.arange(len(y)) if weight is None else np.flatnonzero(weight)
-        _check_enough(len(used), len(y))
+        check_enough(len(used), len(y))
         check_targets(y[used], len(used))  # not constant over these
         self._frozen = self._resolve()
         blocks = self._blocks(rows)
@@ -195,9 +195,8 @@ class ProbeRegressor(RegressorMixin, Savable):
         return self
 
     def _check_parameters(self) -> None:
-        parameters = self.get_params(deep=False)
-        parameters.pop("reduction", None)  # in another estimator it means something else
-        check_parameters(parameters)
+        # In another estimator, 'reduction' means something else.
+        check_parameters(self.get_params(deep=False), skip=["reduction"])
         reduction = self.reduction
         if reduction not in (None, *REDUCTIONS):
             raise InvalidParameterError(suggest(str(reduction), REDUCTIONS, what="value of 'reduction'"))
@@ -215,8 +214,12 @@ class ProbeRegressor(RegressorMixin, Savable):
                 raise InvalidParameterError(f"'derived' must hold DerivedFeature objects. Got {one!r}.")
         formulas = [one for one in given if isinstance(one, DerivedFeature)] + derived
         others = [one for one in given if not isinstance(one, DerivedFeature)]
-        sources = resolve_experts(others, parameter="sources") if others or not formulas else []
-        return FrozenColumns(sources, resolve_quantities(formulas), self.features, self.predictions)
+        kinds = "a reference such as 'bundled:*', a module, a featurizer, a DerivedFeature"
+        named = {"parameter": "sources", "kinds": kinds}
+        sources = resolve_experts(others, **named) if others or not formulas else []
+        frozen = FrozenColumns(sources, resolve_quantities(formulas), self.features, self.predictions)
+        frozen.check_names()
+        return frozen
 
     def _blocks(self, X: Any) -> list[Block]:
         options = {name: getattr(self, name) for name in ("batch_size", "n_jobs", "memory")}
@@ -236,11 +239,10 @@ class ProbeRegressor(RegressorMixin, Savable):
         """Fit to the columns of training rows."""
         how: dict[str, Any] = {"reduction": self.reduction, "n_features": self.n_features or N_FEATURES}
         preparation = prepare(columns, self._owners.tolist(), y, weight, rng=rng, **how)
-        weights = {} if weight is None else {"sample_weight": weight}
         self._preparation = preparation
         if "sources" in regressor.get_params():
             regressor.set_params(sources=preparation.groups(self._owners).tolist())
-        self.estimator_ = regressor.fit(preparation(columns), y, **weights)
+        self.estimator_ = regressor.fit(preparation(columns), y, **weights_of_fit(regressor, weight))
         self.n_train_ = len(y)
         self._importances = self._permuted(columns, y, rng)
 
@@ -279,7 +281,8 @@ class ProbeRegressor(RegressorMixin, Savable):
             As in :meth:`fit`.
         on_error : {"raise", "nan"}, default="raise"
             What becomes of rows that cannot be used (disordered, unreadable, with elements that a module
-            does not know): an error that names them, or NaN in their places and a warning.
+            does not know): an error that names them, or NaN in their places and a warning. Molecules among
+            crystals are always an error.
         return_std : bool, default=False
             Return standard deviations, too, if the regressor offers them, as the default does.
 
@@ -294,7 +297,7 @@ class ProbeRegressor(RegressorMixin, Savable):
             If the regressor offers no standard deviations.
         """
         check_is_fitted(self, self._fitted_by)
-        if return_std and not _offers_std(self.estimator_):
+        if return_std and not offers_std(self.estimator_):
             raise InvalidParameterError(
                 "'return_std' needs a regressor that offers standard deviations, such as estimator=None or "
                 f"'gaussian_process'. Got {type(self.estimator_).__name__}."
@@ -335,7 +338,7 @@ class ProbeRegressor(RegressorMixin, Savable):
         counts = [np.bincount(owners, minlength=len(self.sources_)) for owners in (self._owners, selected)]
         learnt = {"n_columns": counts[0], "n_selected": counts[1], "importance": self._importances}
         table = pd.DataFrame(learnt, index=pd.Index(self.sources_, name="source"))
-        cards = dict(zip(expert_names(self.module_cards_), self.module_cards_, strict=True))
+        cards = self._frozen.cards()
         for name in ("target", "unit", "license_weights"):
             table[name] = [getattr(cards.get(source), name, None) for source in self.sources_]
         return table.sort_values("importance", ascending=False, kind="stable")
@@ -376,24 +379,3 @@ class ProbeRegressor(RegressorMixin, Savable):
 def _as_list(given: Any) -> list[Any]:
     single = isinstance(given, str | PathLike | PretrainedModule | Featurizer | DerivedFeature)
     return [given] if single or not isinstance(given, Sequence | np.ndarray) else list(given)
-
-
-def _check_enough(n_used: int, n_rows: int) -> None:
-    if n_used < MIN_TRAINING_ROWS:
-        raise InvalidTargetsError(
-            f"'X' has {n_used} row{'s' * (n_used != 1)}{' of weight > 0' if n_used < n_rows else ''}; at "
-            f"least {MIN_TRAINING_ROWS} are needed to learn from."
-        )
-
-
-def _check_takes_weights(regressor: Any, weight: Array | None) -> None:
-    if weight is not None and not has_fit_parameter(regressor, "sample_weight"):
-        raise InvalidParameterError(
-            f"'sample_weight' was given, but {type(regressor).__name__} takes none. Leave it out, or "
-            "choose an 'estimator' that does, such as 'svr' or 'ridge'."
-        )
-
-
-def _offers_std(regressor: Any) -> bool:
-    last = regressor[-1] if isinstance(regressor, Pipeline) else regressor
-    return "return_std" in signature(last.predict).parameters

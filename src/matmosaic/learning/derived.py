@@ -50,13 +50,15 @@ class DerivedFeature(Unchanging):
     -----
     A prediction is a number in the unit that the module's card names (``matmosaic modules show REF``).
     Where the card says that the *transform* of the target is ``log10``, that has been undone already. Where
-    the *unit* is ``log10(GPa)``, the number is a logarithm, and the formula needs ``10**K``.
+    the *unit* is ``log10(GPa)``, the number is a logarithm, and the formula needs ``10**K``;
+    of a K in GPa, that overflows.
 
     Examples
     --------
-    >>> bulk = DerivedFeature("10**K", unit="GPa", name="bulk modulus", K="bundled:emt-bulk-modulus")
-    >>> bulk.evaluate(K=[0.0, 2.0]).tolist()
-    [1.0, 100.0]
+    >>> modules = {"K": "bundled:emt-bulk-modulus", "V": "bundled:emt-volume"}  # GPa, angstrom^3/atom
+    >>> stiffness = DerivedFeature("K / V", unit="GPa*atom/angstrom^3", name="stiffness", **modules)
+    >>> stiffness.evaluate(K=[100.0, 60.0], V=[10.0, 12.0]).tolist()
+    [10.0, 5.0]
     """
 
     formula: str
@@ -128,8 +130,8 @@ def _check_names(formula: Formula, variables: Mapping[str, Any]) -> None:
     """Raise InvalidParameterError unless the names of the formula are those of the variables."""
     if not formula.names:
         raise InvalidParameterError(
-            f"'formula' must hold the name of a module's prediction, as in '10**K' with K='store:kvrh'. Got "
-            f"{formula.text!r}."
+            "'formula' must hold the name of a module's prediction, as in 'K / V' with K='store:bulk' and "
+            f"V='store:volume'. Got {formula.text!r}."
         )
     for name in sorted(formula.names - set(variables)):
         if name in FUNCTIONS:

@@ -16,7 +16,7 @@ from matmosaic.exceptions import UndefinedFeaturesWarning
 from matmosaic.featurizers import Featurizer
 from matmosaic.graphs import GraphSettings, GraphTable
 
-__all__ = ["FeatureExpert", "without_graphs"]
+__all__ = ["FeatureExpert", "features_of", "without_graphs"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +63,7 @@ class FeatureExpert(Backbone):
         UndefinedFeaturesWarning
             If there are structures of which it knows nothing.
         """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UndefinedFeaturesWarning)  # single gaps are filled here
-            values = np.asarray(self.featurizer.transform(structures), dtype=float)
-        _tell(type(self.featurizer).__name__, ~np.isfinite(values))
+        values = features_of(self.featurizer, structures)
         # What single precision cannot hold becomes infinite, which counts as undefined.
         return torch.as_tensor(values, dtype=torch.get_default_dtype())
 
@@ -82,8 +79,36 @@ class FeatureExpert(Backbone):
         return cast("Standardise", self.stages["standardise"])
 
 
-def _tell(who: str, undefined: np.ndarray) -> None:
+def features_of(featurizer: Featurizer, structures: Any) -> np.ndarray:
+    """Return features for an estimator that fills gaps: it need not tell of these, but of rows without any.
+
+    Parameters
+    ----------
+    featurizer : Featurizer
+        Computes them.
+    structures : sequence of structures
+        Rows.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_structures, n_features)
+        Each in its unit, NaN or infinite where undefined.
+
+    Warns
+    -----
+    UndefinedFeaturesWarning
+        If there are structures of which it knows nothing.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedFeaturesWarning)
+        values = np.asarray(featurizer.transform(structures), dtype=float)
+    _tell(featurizer, ~np.isfinite(values))
+    return values
+
+
+def _tell(featurizer: Featurizer, undefined: np.ndarray) -> None:
     """Write to the log where features are undefined, and warn of rows that have none."""
+    who = type(featurizer).__name__
     logger.info(
         "%s: features of %d of %d rows are undefined", who, undefined.any(axis=1).sum(), len(undefined)
     )
@@ -93,9 +118,9 @@ def _tell(who: str, undefined: np.ndarray) -> None:
         warnings.warn(
             f"{who} describes {len(rows)} of {len(undefined)} rows not at all: {named}"
             f"{', ...' if len(rows) > ROWS_NAMED else ''}. To it they are as the mean of the training rows. "
-            f"{who}().transform(X) says why.",
+            f"{' '.join(repr(featurizer).split())}.transform(X) says why.",
             UndefinedFeaturesWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
