@@ -34,8 +34,8 @@ stiffness = DerivedFeature(
     "K / V",
     K="bundled:emt-bulk-modulus",
     V="bundled:emt-volume",
-    unit="GPa/angstrom^3",
-    name="stiffness per volume",
+    unit="GPa*atom/angstrom^3",
+    name="stiffness per atomic volume",
 )
 for derived in ((), stiffness):
     linear = ProbeRegressor("bundled:emt-*", features=False, derived=derived, estimator="ridge")

@@ -114,6 +114,17 @@ def test_bad_arguments(arguments, message):
     assert message in str(caught.value)
 
 
+def test_long_formulas_are_quoted_in_part():
+    for formula in (
+        "+".join(["K"] * 300) + "+G",
+        "abs(" * 240 + "K" + ")" * 240,
+        "+".join(["K"] * 300) + "^3",
+    ):
+        with pytest.raises(InvalidParameterError) as caught:
+            DerivedFeature(formula, unit="GPa", K="store:k")
+        assert len(str(caught.value)) < 400
+
+
 def test_name_and_column():
     named = DerivedFeature("10**K", unit="GPa", name="bulk modulus", K="bundled:emt-volume")
     assert (named.name, named.column) == ("bulk modulus", "bulk modulus (GPa)")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from matmosaic.exceptions import InvalidParameterError, suggest
-from matmosaic.learning.formulas import FUNCTIONS, Formula
+from matmosaic.learning.formulas import FUNCTIONS, Formula, quoted
 from matmosaic.modules import PretrainedModule
 from matmosaic.modules._unchanging import Unchanging
 
@@ -131,21 +131,21 @@ def _check_names(formula: Formula, variables: Mapping[str, Any]) -> None:
     if not formula.names:
         raise InvalidParameterError(
             "'formula' must hold the name of a module's prediction, as in 'K / V' with K='store:bulk' and "
-            f"V='store:volume'. Got {formula.text!r}."
+            f"V='store:volume'. Got {quoted(formula.text)}."
         )
     for name in sorted(formula.names - set(variables)):
         if name in FUNCTIONS:
             raise InvalidParameterError(
-                f"'formula': {name} is a function; write {name}(...). Got {formula.text!r}."
+                f"'formula': {name} is a function; write {name}(...). Got {quoted(formula.text)}."
             )
         raise InvalidParameterError(
-            f"'formula' {formula.text!r}: {suggest(name, variables, what='name')} Say which module "
+            f"'formula' {quoted(formula.text)}: {suggest(name, variables, what='name')} Say which module "
             f"it is, as in {name}='store:name'."
         )
     unused = sorted(set(variables) - formula.names)
     if unused:
         raise InvalidParameterError(
-            f"'formula' {formula.text!r} does not hold {', '.join(map(repr, unused))}; leave these out."
+            f"'formula' {quoted(formula.text)} does not hold {', '.join(map(repr, unused))}; leave these out."
         )
 
 

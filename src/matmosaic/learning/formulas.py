@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Mapping
+from reprlib import Repr
 from typing import Any, NoReturn
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from matmosaic.exceptions import InvalidParameterError, suggest
 
-__all__ = ["FUNCTIONS", "Formula"]
+__all__ = ["FUNCTIONS", "Formula", "quoted"]
 
 #: What a formula may call, with the number of arguments.
 FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
@@ -37,6 +38,8 @@ _ALLOWED = f"numbers, names, + - * / **, parentheses and {', '.join(FUNCTIONS)}"
 # Far more than any formula of a few quantities needs, and far less than what exhausts a parser.
 _MAX_LENGTH = 1000
 _MAX_DEPTH = 200
+_QUOTES = Repr()
+_QUOTES.maxstring = _QUOTES.maxother = 80
 
 
 class Formula:
@@ -91,9 +94,16 @@ class Formula:
         return f"Formula({self.text!r})"
 
 
+def quoted(text: object) -> str:
+    """Return a formula as messages quote it: of a long one, both ends."""
+    return _QUOTES.repr(text)
+
+
 def _parse(text: str) -> ast.expr:
     if not isinstance(text, str) or not text:
-        raise InvalidParameterError(f"'formula' must be text such as '(3*K-2*G)/(6*K+2*G)'. Got {text!r}.")
+        raise InvalidParameterError(
+            f"'formula' must be text such as '(3*K-2*G)/(6*K+2*G)'. Got {quoted(text)}."
+        )
     if len(text) > _MAX_LENGTH:
         raise InvalidParameterError(
             f"'formula' must have at most {_MAX_LENGTH} characters. Got {len(text)}; split it into several."
@@ -104,13 +114,13 @@ def _parse(text: str) -> ast.expr:
     except SyntaxError as error:
         raise InvalidParameterError(_where(text, error)) from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise InvalidParameterError(f"'formula' {text!r} is not readable: {error}.") from error
+        raise InvalidParameterError(f"'formula' {quoted(text)} is not readable: {error}.") from error
 
 
 def _where(text: str, error: SyntaxError) -> str:
     """Return what Python's parser says, and at which character."""
     place = f" at character {error.offset}" if error.offset else ""
-    return f"'formula' {text!r} is not arithmetic{place}: {error.msg}."
+    return f"'formula' {quoted(text)} is not arithmetic{place}: {error.msg}."
 
 
 def _check(tree: ast.expr, text: str) -> None:
@@ -121,7 +131,7 @@ def _check(tree: ast.expr, text: str) -> None:
         if not level:
             return
     raise InvalidParameterError(
-        f"'formula' is nested more than {_MAX_DEPTH} deep: {text!r}. Split it into several."
+        f"'formula' is nested more than {_MAX_DEPTH} deep: {quoted(text)}. Split it into several."
     )
 
 
@@ -166,7 +176,9 @@ def _refuse(text: str, node: ast.expr, why: str) -> NoReturn:
     # Offsets count bytes, and names may hold letters of more.
     before = text.encode()[: node.col_offset].decode(errors="ignore")
     what = ast.get_source_segment(text, node)
-    raise InvalidParameterError(f"'formula' {text!r}: {what!r}, at character {len(before) + 1}, {why}.")
+    raise InvalidParameterError(
+        f"'formula' {quoted(text)}: {quoted(what)}, at character {len(before) + 1}, {why}."
+    )
 
 
 def _evaluate(node: ast.expr, values: Mapping[str, ArrayLike]) -> Any:
