@@ -103,6 +103,10 @@ class UndefinedFeaturesWarning(MatmosaicWarning):
     """Some features of some rows are undefined; they are NaN."""
 
 
+class ConstantFeaturesWarning(MatmosaicWarning):
+    """No feature differs between the training rows, or a column is out of range: it tells nothing."""
+
+
 class DivergedFitWarning(MatmosaicWarning):
     """The loss stopped being finite; predictions are unusable or those of an early epoch."""
 

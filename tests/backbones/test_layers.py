@@ -5,7 +5,7 @@ from torch.autograd import gradcheck
 from torch.nn.functional import sigmoid, softplus
 
 from matmosaic.backbones import MLP, GaussianExpansion, WeightedBatchNorm, weighted_mean, weighted_sum
-from matmosaic.backbones.layers import _WeightedNormalise, affine_map, gated_message
+from matmosaic.backbones.layers import FeatureScale, _WeightedNormalise, affine_map, gated_message
 
 
 def randomised(norm):
@@ -150,3 +150,20 @@ def test_head_is_its_layers(float64):
     expected = head.layers[2](softplus(head.layers[1](softplus(head.layers[0](x)))))
     torch.testing.assert_close(head(x), expected)
     assert head.options() == {"n_in": 3, "widths": [5, 4], "n_out": 1}
+
+
+def test_spreads_that_are_rounding_alone_are_not_scaled_up(rng):
+    """The widest spread may be rounding, too."""
+    mean = torch.tensor([3.0, -0.01, 1.0])
+    values = mean + 1e-7 * torch.as_tensor(rng.normal(size=(50, 3)), dtype=torch.float32)
+    scale = FeatureScale(3)
+    scale.fit(values, torch.ones(50))
+    assert scale.std.tolist() == [1.0, 1.0, 1.0]
+    assert scale(values).abs().max() < 1e-5
+
+
+def test_spreads_of_features_are_scaled_to_one(rng):
+    values = torch.as_tensor(rng.normal(size=(50, 3)), dtype=torch.float32) * torch.tensor([1.0, 1e-3, 1e-7])
+    scale = FeatureScale(3)
+    scale.fit(values + 1.0, torch.ones(50))
+    assert (scale.std != 1).tolist() == [True, True, False]

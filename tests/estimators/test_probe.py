@@ -19,6 +19,7 @@ from matmosaic import DerivedFeature, GraphTable, PretrainedModule, ProbeRegress
 from matmosaic.backbones import trunk
 from matmosaic.estimators import load_estimator
 from matmosaic.exceptions import (
+    ConstantFeaturesWarning,
     InvalidFeaturesError,
     InvalidParameterError,
     InvalidStructuresError,
@@ -486,7 +487,17 @@ def test_one_row_of_weight(make, X, y):
 @pytest.mark.parametrize("estimator", [None, "svr", "ridge"])
 @pytest.mark.parametrize("reduction", [None, "relevance", "pca"])
 def test_equal_structures_are_predicted_alike(estimator, reduction, make, X, y):
-    probe = make("a", estimator=estimator, reduction=reduction).fit([X[0]] * 9, y[:9])
+    with pytest.warns(ConstantFeaturesWarning, match=r"They are 'a_0', .* Give sources that tell"):
+        probe = make("a", estimator=estimator, reduction=reduction).fit([X[0]] * 9, y[:9])
     predicted = probe.predict(X)
     np.testing.assert_allclose(predicted, predicted[0])
     assert y[:9].min() < predicted[0] < y[:9].max()
+
+
+def test_parameter_sources_of_a_regressor_of_ones_own_is_left_alone(make, X, y):
+    class Own(LinearRegression):
+        def __init__(self, sources="mine"):
+            super().__init__()
+            self.sources = sources
+
+    assert make("a", estimator=Own()).fit(X, y).estimator_.sources == "mine"

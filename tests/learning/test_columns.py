@@ -1,6 +1,6 @@
 import numpy as np
 
-from matmosaic.learning.columns import column_scale
+from matmosaic.learning.columns import column_scale, moments
 
 
 def test_weighted_scale_is_that_of_repeated_rows(rng):
@@ -16,3 +16,13 @@ def test_columns_that_vary_by_rounding_alone_are_dropped(rng):
     values = np.stack([noise, 1e3 + 1e-5 * noise, 1e-8 * noise, np.zeros(50), 1e3 + noise], axis=1)
     _, std = column_scale(values)
     assert np.isfinite(std).tolist() == [True, False, False, False, True]
+
+
+def test_moments_are_those_of_what_is_known(rng):
+    values, weight = rng.normal(size=(20, 3)), rng.uniform(1, 2, 20)
+    values[:5, 0], values[:, 2] = [np.nan, np.inf, -np.inf, np.nan, np.nan], np.nan
+    mean, std = moments(values, weight)
+    expected = np.average(values[5:, 0], weights=weight[5:])
+    spread = np.sqrt(np.average((values[5:, 0] - expected) ** 2, weights=weight[5:]))
+    np.testing.assert_allclose([mean[0], std[0]], [expected, spread])
+    assert (mean[2], std[2]) == (0, 0)

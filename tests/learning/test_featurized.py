@@ -6,7 +6,7 @@ import torch
 from torch_geometric.data import Data
 
 from matmosaic.backbones import trunk_depth
-from matmosaic.exceptions import UndefinedFeaturesWarning
+from matmosaic.exceptions import ConstantFeaturesWarning, UndefinedFeaturesWarning
 from matmosaic.featurizers import Featurizer
 from matmosaic.learning.featurized import LARGEST, FeatureExpert, Standardise, without_graphs
 
@@ -88,7 +88,8 @@ def test_expert_reads_no_graph_and_trains_nothing(strained):
     raw = expert.raw_features(strained)
     assert (expert.n_features, trunk_depth(expert), list(expert.parameters())) == (3, 0, [])
     assert raw.dtype == torch.get_default_dtype()
-    expert.fit(raw, torch.ones(len(raw)))
+    with pytest.warns(ConstantFeaturesWarning):  # all are of two atoms
+        expert.fit(raw, torch.ones(len(raw)))
     features = expert(Data(u=raw)).u
     np.testing.assert_array_equal(expert.features(strained), features)
     assert torch.isfinite(features).all()
@@ -130,3 +131,9 @@ def test_table_without_graphs_hands_out_rows():
     assert len(table.to("cpu")[1:]) == 4
 
 
+def test_expert_whose_features_are_constant_is_warned_of():
+    expert = FeatureExpert(Atoms())
+    with pytest.warns(
+        ConstantFeaturesWarning, match="No feature of Atoms differs between the 4 training rows"
+    ):
+        expert.fit(tensor([[2, 29, np.nan]] * 4), torch.ones(4))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from matmosaic.exceptions import ConstantFeaturesWarning
 from matmosaic.learning.preparation import LARGEST, prepare
 
 
@@ -49,11 +50,21 @@ def test_constant_and_unknown_columns_are_left_out(columns, rng):
     assert preparation.kept.tolist() == [1, 3]
 
 
-def test_constant_columns_alone_tell_nothing(columns, rng, caplog):
+def test_constant_columns_alone_tell_nothing(columns, rng):
     columns[:, :2] = 7.0
-    preparation = prepare(columns[:, :2], ["a", "a"], rng.normal(size=20))
+    with pytest.warns(
+        ConstantFeaturesWarning, match="All 2 features are constant over the 20 rows.*'p', 'q'"
+    ):
+        preparation = prepare(columns[:, :2], ["a", "a"], rng.normal(size=20), names=["p", "q"])
     assert preparation(rng.normal(size=(3, 2))).tolist() == [[0.0, 0.0]] * 3
-    assert "All 2 features are constant over the 20 rows" in caplog.text
+
+
+def test_numbers_whose_squares_are_no_floats_are_left_out(columns, rng):
+    columns[:, 1] = 10.0 ** rng.uniform(150, 300, 20)
+    with pytest.warns(ConstantFeaturesWarning, match="Numbers of column 1 are too large"):
+        preparation = prepare(columns, SOURCES, rng.normal(size=20))
+    assert preparation.kept.tolist() == [0, 2, 3]
+    assert np.isfinite(preparation.std).all()
 
 
 def test_weights_are_repetitions(columns, rng):

@@ -16,6 +16,8 @@ from torch.autograd.function import once_differentiable
 
 # Relative to the feature that varies most.
 SMALLEST_SPREAD = 1e-5
+# Relative to the largest mean: of numbers in single precision that went through a few layers.
+ROUNDING = 1e-6
 
 
 class GaussianExpansion(nn.Module):
@@ -323,8 +325,9 @@ class FeatureScale(nn.Module):
         share = weight / weight.sum()
         mean = share @ features
         std = (share @ (features - mean).square()).sqrt()
-        # A feature that is all but constant holds rounding errors; scaled up, they would be noise.
-        varies = std > SMALLEST_SPREAD * std.max()
+        # A feature that is all but constant holds rounding errors; scaled up, they would be noise. Where all
+        # are, the widest spread is rounding, too, of numbers as large as the means.
+        varies = std > torch.maximum(SMALLEST_SPREAD * std.max(), ROUNDING * mean.abs().max())
         self.mean.copy_(mean)
         self.std.copy_(torch.where(varies, std, torch.ones_like(std)))
 

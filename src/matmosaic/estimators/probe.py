@@ -27,6 +27,7 @@ from matmosaic.exceptions import InvalidParameterError, suggest
 from matmosaic.featurizers import Featurizer
 from matmosaic.learning.derived import DerivedFeature
 from matmosaic.learning.preparation import prepare
+from matmosaic.learning.process import SourceProcess
 from matmosaic.learning.regressors import make_regressor
 from matmosaic.learning.targets import check_sample_weight, check_targets
 from matmosaic.modules import PretrainedModule
@@ -238,9 +239,10 @@ class ProbeRegressor(RegressorMixin, Savable):
     ) -> None:
         """Fit to the columns of training rows."""
         how: dict[str, Any] = {"reduction": self.reduction, "n_features": self.n_features or N_FEATURES}
-        preparation = prepare(columns, self._owners.tolist(), y, weight, rng=rng, **how)
+        how |= {"rng": rng, "names": self.feature_names_.tolist()}
+        preparation = prepare(columns, self._owners.tolist(), y, weight, **how)
         self._preparation = preparation
-        if "sources" in regressor.get_params():
+        if isinstance(regressor, SourceProcess):
             regressor.set_params(sources=preparation.groups(self._owners).tolist())
         self.estimator_ = regressor.fit(preparation(columns), y, **weights_of_fit(regressor, weight))
         self.n_train_ = len(y)

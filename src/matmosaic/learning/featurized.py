@@ -12,17 +12,16 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from matmosaic.backbones import Backbone, replace
-from matmosaic.exceptions import UndefinedFeaturesWarning
+from matmosaic.exceptions import ConstantFeaturesWarning, UndefinedFeaturesWarning
 from matmosaic.featurizers import Featurizer
 from matmosaic.graphs import GraphSettings, GraphTable
+from matmosaic.learning.columns import SMALLEST_SPREAD, moments
 
 __all__ = ["FeatureExpert", "features_of", "without_graphs"]
 
 logger = logging.getLogger(__name__)
 
 ROWS_NAMED = 10
-# Features are in single precision: a smaller spread, relative to the mean of a column, is rounding.
-SMALLEST_SPREAD = 1e-6
 # Standard deviations: a test row far outside of what was learnt from must not drive a linear map to infinity.
 LARGEST = 10.0
 
@@ -72,8 +71,21 @@ class FeatureExpert(Backbone):
         return self._stage().apply_to(self.raw_features(structures)).cpu().numpy()
 
     def fit(self, raw: Tensor, weight: Tensor) -> None:
-        """Read mean and spread of the columns off features (n_rows, n_features) of weighted rows."""
+        """Read mean and spread of the columns off features (n_rows, n_features) of weighted rows.
+
+        Warns
+        -----
+        ConstantFeaturesWarning
+            If no column varies.
+        """
         self._stage().fit(raw, weight)
+        if not self._stage().factor.any():
+            warnings.warn(
+                f"No feature of {type(self.featurizer).__name__} differs between the {len(raw)} training "
+                "rows: it tells nothing of them. Use another featurizer, or leave it out.",
+                ConstantFeaturesWarning,
+                stacklevel=2,
+            )
 
     def _stage(self) -> Standardise:
         return cast("Standardise", self.stages["standardise"])
@@ -145,12 +157,7 @@ class Standardise(nn.Module):
     def fit(self, values: Tensor, weight: Tensor) -> None:
         """Take weighted mean and spread of what is there in each column; drop columns that say nothing."""
         numbers = values.cpu().double().numpy()
-        present = np.isfinite(numbers)
-        share = present * weight.cpu().double().numpy()[:, None]
-        total = np.maximum(share.sum(axis=0), np.finfo(float).tiny)
-        numbers = np.where(present, numbers, 0.0)
-        mean = (share * numbers).sum(axis=0) / total
-        spread = np.sqrt((share * (numbers - mean) ** 2).sum(axis=0) / total)
+        mean, spread = moments(numbers, weight.cpu().double().numpy())
         varies = spread > SMALLEST_SPREAD * np.abs(mean)
         self.mean.copy_(torch.as_tensor(mean))
         self.factor.copy_(torch.as_tensor(np.where(varies, 1.0 / np.where(varies, spread, 1.0), 0.0)))

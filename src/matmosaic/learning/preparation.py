@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +11,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from matmosaic.learning.columns import SMALLEST_SPREAD
+from matmosaic.exceptions import ConstantFeaturesWarning
+from matmosaic.learning.columns import SMALLEST_SPREAD, moments
 from matmosaic.learning.relevance import most_relevant
-
-logger = logging.getLogger(__name__)
 
 __all__ = ["Preparation", "Reduction", "prepare"]
 
@@ -22,6 +21,7 @@ Reduction: TypeAlias = "Literal['relevance', 'pca'] | None"
 
 # Standard deviations: a row far outside of what was learnt from must not be far from all others.
 LARGEST = 5.0
+COLUMNS_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +82,7 @@ def prepare(
     reduction: Reduction = None,
     n_features: int = 100,
     rng: np.random.RandomState | None = None,
+    names: Sequence[str] | None = None,
 ) -> Preparation:
     """Learn of training rows how to prepare columns.
 
@@ -101,19 +102,26 @@ def prepare(
         How many to select, or how many components; all if there are fewer.
     rng : RandomState, optional
         For the small noise that breaks ties where mutual information is estimated.
+    names : sequence of str, optional
+        What warnings call the columns.
 
     Returns
     -------
     Preparation
         Of the given rows alone. If all columns are constant, it maps every row to zeros.
+
+    Warns
+    -----
+    ConstantFeaturesWarning
+        If all columns are constant, or if numbers of a column are too large: it is left out.
     """
-    known = np.where(np.isfinite(columns), np.asarray(columns, dtype=float), np.nan)
-    mean, std = _moments(known, weight)
+    mean, std = moments(np.asarray(columns, dtype=float), weight)
+    if not np.isfinite(std).all():
+        _warn_of_size(np.flatnonzero(~np.isfinite(std)), names)
+        mean, std = np.where(np.isfinite(std), [mean, std], 0.0)
     kept = np.flatnonzero(std > SMALLEST_SPREAD * np.abs(mean))
     if not len(kept):
-        logger.warning(
-            "All %d features are constant over the %d rows: all predictions are equal.", *known.shape[::-1]
-        )
+        _warn_of_constants(columns, names)
         kept, std = np.arange(len(std)), np.full_like(std, np.inf)
     plain = Preparation(kept, mean[kept], std[kept], np.ones(len(kept)))
     if reduction == "relevance":
@@ -132,17 +140,29 @@ def _balance(sources: Sequence[Hashable]) -> NDArray[np.float64]:
     return np.array([np.sqrt(len(sources) / (len(counts) * counts[source])) for source in sources])
 
 
-def _moments(
-    known: NDArray[np.float64], weight: NDArray[np.float64] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of the values that are known; 0 where none is."""
-    weights = np.ones(len(known)) if weight is None else weight
-    weights = np.where(np.isnan(known), 0.0, weights[:, None])
-    total = weights.sum(axis=0)
-    total[total == 0] = 1.0
-    values = np.nan_to_num(known)
-    mean = (weights * values).sum(axis=0) / total
-    return mean, np.sqrt((weights * (values - mean) ** 2).sum(axis=0) / total)
+def _warn_of_size(columns: NDArray[np.int64], names: Sequence[str] | None) -> None:
+    warnings.warn(
+        f"Numbers of {_listed(columns.tolist(), names)} are too large to be scaled, and are left out. Give "
+        "them in a larger unit, or as logarithms.",
+        ConstantFeaturesWarning,
+        stacklevel=4,
+    )
+
+
+def _warn_of_constants(columns: NDArray[np.floating], names: Sequence[str] | None) -> None:
+    n_rows, n_columns = columns.shape
+    warnings.warn(
+        f"All {n_columns} features are constant over the {n_rows} rows: all predictions are equal. They are "
+        f"{_listed(range(n_columns), names)}. Give sources that tell these structures apart.",
+        ConstantFeaturesWarning,
+        stacklevel=4,
+    )
+
+
+def _listed(columns: Sequence[int], names: Sequence[str] | None) -> str:
+    """Return what the first of some columns are called."""
+    shown = [f"column {one}" if names is None else repr(names[one]) for one in columns[:COLUMNS_NAMED]]
+    return ", ".join(shown) + ", ..." * (len(columns) > COLUMNS_NAMED)
 
 
 def _principal(values: NDArray[np.float64], n_components: int) -> NDArray[np.float64]:

@@ -61,7 +61,8 @@ def make_regressor(estimator: Any, seed: int) -> Any:
         if estimator not in REGRESSORS:
             raise InvalidParameterError(suggest(estimator, REGRESSORS, what="value of 'estimator'"))
         return REGRESSORS[estimator](seed)
-    if isinstance(estimator, type) or not is_regressor(estimator):
+    methods = hasattr(estimator, "fit") and hasattr(estimator, "get_params")
+    if isinstance(estimator, type) or not methods or not is_regressor(estimator):
         raise InvalidParameterError(
             f"'estimator' must be None, one of {', '.join(map(repr, REGRESSORS))}, or a scikit-learn "
             f"regressor, as an object. Got {estimator!r}."
