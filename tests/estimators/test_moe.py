@@ -563,9 +563,12 @@ def test_memory_that_does_not_suffice_costs_time_alone(make, labelled, fitted, m
 # --- bad input ---------------------------------------------------------------------------------------
 
 REFUSED = [
-    ({"modules": []}, "'modules' must name at least one module: a reference such as 'bundled:*'"),
+    ({"modules": []}, "'modules' must name at least one module or featurizer: a reference such as"),
     ({"modules": 3}, "'modules' must name at least one module"),
-    ({"modules": [3]}, "A module is expected as 'store:name', a path or a PretrainedModule. Got 3."),
+    (
+        {"modules": [3]},
+        "'modules' must be a reference such as 'bundled:*', a module, a featurizer, or a list of",
+    ),
     ({"n_active": 0}, "'n_active' must be an int >= 1, or None for all modules. Got 0."),
     ({"n_active": 4}, "'n_active' must be at most the number of modules, 3, or None for all. Got 4"),
     ({"gate_init": "prxy"}, "Unknown value of 'gate_init' 'prxy'. Did you mean 'proxy'?"),
@@ -603,13 +606,13 @@ def test_references_that_match_nothing_are_named(given, message, make, labelled)
 
 def test_empty_reference_is_refused(make, labelled, folder, monkeypatch):
     monkeypatch.chdir(folder)  # It must not stand for the modules that lie here.
-    with pytest.raises(InvalidParameterError, match="A module is expected as .* Got ''"):
+    with pytest.raises(InvalidParameterError, match="'modules' must be a reference .* Got ''"):
         make(modules="").fit(*labelled)
 
 
 def test_duplicates_are_named(make, modules, folder, labelled):
     with pytest.raises(
-        InvalidParameterError, match=re.escape("several times: ['a', 'a']. Remove the references")
+        InvalidParameterError, match=re.escape("several times: ['a', 'a']. Remove what overlaps")
     ):
         make(modules=[modules["a"], modules["b"], folder / "a"]).fit(*labelled)
 
