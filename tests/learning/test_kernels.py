@@ -1,5 +1,7 @@
 """Kernels, the scale of labels, and regression by them."""
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
@@ -9,6 +11,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Wh
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.svm import SVR
 
+from matmosaic.exceptions import InvalidParameterError, InvalidTargetsError
 from matmosaic.learning import kernel_search, process
 from matmosaic.learning.evidence import Hyperparameters, _Evidence, most_likely
 from matmosaic.learning.kernel_search import KernelRegressor, fit_ridge
@@ -116,7 +119,7 @@ def test_ridge_takes_weights_as_repetitions(data, rng):
     X, y = data
     X, y = X[:20], y[:20]
     weight = rng.integers(1, 4, 20)
-    kernel = SourceKernel.gaussian(0.1, 6)
+    kernel = SourceKernel(1.0, np.full(6, np.sqrt(0.1)), np.zeros(6))
     dual, _ = fit_ridge(kernel(X, X), y, weight.astype(float), 0.1)
     repeated = np.repeat(X, weight, axis=0)
     other, _ = fit_ridge(kernel(repeated, repeated), np.repeat(y, weight), ONES(len(repeated)), 0.1)
@@ -272,3 +275,39 @@ def test_equal_rows_with_other_labels_stay(data):
     )
     assert len(model.expansion_.rows) == 160
     assert model.noise_ > 0.05
+
+
+def test_factor_is_kept_but_not_pickled_nor_used_after_another_fit(data, monkeypatch):
+    X, y = data
+    model = SourceProcess(SOURCES, svr=False).fit(X[:40], y[:40])
+    first = model.predict(X, return_std=True)[1]
+    loaded = pickle.loads(pickle.dumps(model))
+    assert not hasattr(loaded, "_factor")
+    np.testing.assert_array_equal(loaded.predict(X, return_std=True)[1], first)
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "cholesky", None)  # would fail if it were called
+        np.testing.assert_array_equal(model.predict(X, return_std=True)[1], first)
+    model.fit(X[40:], y[40:])
+    fresh = SourceProcess(SOURCES, svr=False).fit(X[40:], y[40:])
+    np.testing.assert_array_equal(*[one.predict(X, return_std=True)[1] for one in (model, fresh)])
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (KernelRegressor("svm"), "'method'"),
+        (KernelRegressor(transforms=["lg"]), "'transforms'"),
+        (SourceProcess(transforms=["lg"]), "'transforms'"),
+    ],
+)
+def test_misspelt_choices_are_refused(model, message, data):
+    with pytest.raises(InvalidParameterError, match=message):
+        model.fit(*data)
+
+
+@pytest.mark.parametrize("make", [KernelRegressor, SourceProcess])
+@pytest.mark.parametrize("unit", [1e200, 1e-200])
+def test_labels_whose_squares_are_no_floats_are_refused(make, unit, data):
+    X, y = data
+    with pytest.raises(InvalidTargetsError, match="give them in another unit"):
+        make().fit(X, unit * y)

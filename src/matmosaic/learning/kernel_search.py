@@ -15,6 +15,7 @@ from sklearn.svm import SVR
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from matmosaic.exceptions import InvalidParameterError, suggest
 from matmosaic.learning.kernels import Array, KernelExpansion, LabelScale, SourceKernel, squared_distances
 from matmosaic.learning.targets import check_sample_weight
 
@@ -99,7 +100,14 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         -------
         self
             Fitted.
+
+        Raises
+        ------
+        InvalidParameterError
+            If ``method`` or a transform has no such value.
         """
+        if self.method not in PENALTIES:
+            raise InvalidParameterError(suggest(str(self.method), PENALTIES, what="value of 'method'"))
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         X, y, weight = weighted_rows(X, y, sample_weight)
         squares = squared_distances(X, X)
@@ -110,7 +118,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         gamma = best.gamma / spread
         dual, offset = FITS[self.method](np.exp(-gamma * squares), labels.apply(y), weight, best.penalty)
         needed = np.flatnonzero(dual)  # of support vectors, not all rows
-        kernel = SourceKernel.gaussian(gamma, X.shape[1])
+        kernel = SourceKernel(1.0, np.full(X.shape[1], np.sqrt(gamma)), np.zeros(X.shape[1]))
         self.expansion_ = KernelExpansion(X[needed], dual[needed], offset, kernel, labels)
         return self
 

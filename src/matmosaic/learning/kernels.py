@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from matmosaic.exceptions import InvalidParameterError, InvalidTargetsError, suggest
 from matmosaic.learning.targets import TargetScale
 
-__all__ = ["Array", "KernelExpansion", "LabelScale", "SourceKernel", "squared_distances"]
+__all__ = ["TRANSFORMS", "Array", "KernelExpansion", "LabelScale", "SourceKernel", "squared_distances"]
 
 Array = NDArray[np.float64]
+
+#: What may be learnt of labels.
+TRANSFORMS = ("identity", "log")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +35,6 @@ class SourceKernel:
     amplitude: float
     scales: Array
     slopes: Array
-
-    @classmethod
-    def gaussian(cls, gamma: float, n_columns: int) -> SourceKernel:
-        """Return the kernel ``exp(-gamma d**2)`` of all columns alike."""
-        return cls(1.0, np.full(n_columns, np.sqrt(gamma)), np.zeros(n_columns))
 
     def __call__(self, values: Array, others: Array) -> Array:
         """Return the kernel of all pairs of rows, shape (n_values, n_others)."""
@@ -57,6 +56,9 @@ def squared_distances(values: Array, others: Array) -> Array:
 class LabelScale:
     """Scale on which labels are learnt: standardised, or the logarithm of their distance to a low number.
 
+    There is none for a tail to the left: labels that are sizes, such as moduli, are bounded from below alone.
+    Labels with such a tail can be given with the opposite sign.
+
     Parameters
     ----------
     low : float
@@ -70,7 +72,18 @@ class LabelScale:
 
     @classmethod
     def of(cls, y: Array, weight: Array, transform: str) -> LabelScale:
-        """Return the scale of labels (n_rows,); no logarithm of labels half of which are the smallest."""
+        """Return the scale of labels (n_rows,); no logarithm of labels half of which are the smallest.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the transform is none of :data:`TRANSFORMS`.
+        InvalidTargetsError
+            If labels are so large or so small that their squares are no floats.
+        """
+        if transform not in TRANSFORMS:
+            raise InvalidParameterError(suggest(str(transform), TRANSFORMS, what="value of 'transforms'"))
+        _check_size(y)
         spread = float(np.median(y - y.min()))
         if transform == "identity" or spread == 0:
             return cls(0.0, TargetScale.of(y, weight))
@@ -90,6 +103,16 @@ class LabelScale:
         """Return how much the labels change with what was learnt, in their unit."""
         slope = self.undo(learnt) - self.low if self.scale.transform == "log" else np.ones_like(learnt)
         return self.scale.std * slope
+
+
+def _check_size(y: Array) -> None:
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        variance = float(np.var(y))
+    if np.ptp(y) > 0 and not 0 < variance < np.inf:
+        raise InvalidTargetsError(
+            f"Labels must have squares that are floats. Got labels from {y.min():g} to {y.max():g}; give "
+            "them in another unit."
+        )
 
 
 @dataclass(frozen=True, eq=False)
