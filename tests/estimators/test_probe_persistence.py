@@ -145,10 +145,9 @@ def test_other_regressors_are_not_saved(estimator, alloys, tmp_path):
 
 
 def test_other_weights_under_the_same_name(saved):
-    def change(values):
-        values["modules"][0]["sha256"] = "0" * 64
-
-    edit(saved / "sources.json", change)
+    path = saved / "sources.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(json.loads(text)["modules"][0]["sha256"], "0" * 64), encoding="utf-8")
     with pytest.raises(
         CorruptModuleError, match="was fitted to features of 'bundled:emt-.*Restore the module"
     ):
@@ -178,9 +177,20 @@ def test_altered_arrays(saved):
         ("card.json", lambda values: values.update(format="matmosaic.probe/2"), "format"),
         ("card.json", lambda values: values.pop("owners"), "owners"),
         ("card.json", lambda values: values["regressor"].update(kind="forest"), "kind of regressor"),
-        ("card.json", lambda values: values["regressor"].pop("offset"), "lacks a field"),
+        ("card.json", lambda values: values["regressor"].pop("offset"), "lacks the fields ['offset']"),
+        ("card.json", lambda values: values["regressor"].update(amplitude=None), "'amplitude'"),
+        ("card.json", lambda values: values["regressor"].update(offset="1"), "'offset'"),
+        ("card.json", lambda values: values["regressor"].update(noise=-5), "'noise'"),
+        ("card.json", lambda values: values["regressor"]["scale"].update(transform="exp"), "'exp'"),
+        ("card.json", lambda values: values["regressor"]["scale"].update(std=0), "std"),
+        ("card.json", lambda values: values["owners"].pop(), "'owners'"),
+        ("card.json", lambda values: values["owners"].__setitem__(0, 99), "'owners'"),
+        ("card.json", lambda values: values["importances"].pop(), "'importances'"),
+        ("card.json", lambda values: values["source_names"].pop(), "card.json, field"),
+        ("sources.json", lambda values: values.update(sources=[], derived=[]), "are empty"),
+        ("sources.json", lambda values: values["derived"][0]["outputs"].update(K=[1]), "'outputs'"),
         ("sources.json", lambda values: values.update(more=1), "more"),
-        ("sources.json", lambda values: values["sources"].append("0" * 64), "lacks a field"),
+        ("sources.json", lambda values: values["sources"].append("0" * 64), "'modules' lacks"),
         ("sources.json", lambda values: values["derived"][0].update(formula="open(K)"), "open"),
     ],
 )

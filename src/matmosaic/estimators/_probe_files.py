@@ -27,10 +27,10 @@ from matmosaic.estimators._featurizers import (
 )
 from matmosaic.estimators._probe_columns import FrozenColumns, Output, Quantity
 from matmosaic.estimators.persistence import SavedFiles, plain, start_files, start_module
-from matmosaic.exceptions import CorruptModuleError, MatmosaicError
+from matmosaic.exceptions import CorruptModuleError, MatmosaicError, ModuleFormatError
 from matmosaic.learning.derived import DerivedFeature
 from matmosaic.learning.preparation import Preparation
-from matmosaic.learning.storing import regressor_from_state, regressor_state
+from matmosaic.learning.storing import check_arrays, regressor_from_state, regressor_state
 from matmosaic.modules import PretrainedModule, list_modules, load_module
 from matmosaic.modules._card_schema import NUMBER, OBJECT, SHA256, TEXT, array, nullable, record
 from matmosaic.modules._files import CARD_FILE, SOURCES_FILE, WEIGHTS_FILE
@@ -42,6 +42,7 @@ from matmosaic.modules.references import is_named, pinned, read_card
 FORMAT = "matmosaic.probe/1"
 PREPARATION = "preparation."
 REGRESSOR = "regressor."
+_PREPARED = {"kept": "k", "mean": "k", "std": "k", "factor": "k"}
 
 _COUNT = {"type": "integer", "minimum": 0}
 _CARD = record(
@@ -212,7 +213,23 @@ class SavedProbe:
         check(sources, _SOURCES, where[SOURCES_FILE])
         check_sha256(card["sha256"], files[WEIGHTS_FILE], source=where[WEIGHTS_FILE])
         tensors = from_bytes(files[WEIGHTS_FILE], source=where[WEIGHTS_FILE])
-        return cls(card, sources, {name: one.numpy() for name, one in tensors.items()}, files)
+        saved = cls(card, sources, {name: one.numpy() for name, one in tensors.items()}, files)
+        _check_card(card, where[CARD_FILE])
+        _check_sources(sources, where[SOURCES_FILE])
+        saved._check_columns(where[CARD_FILE])
+        return saved
+
+    def _check_columns(self, source: str) -> None:
+        """See that the columns of card, preparation and regressor are the same."""
+        prepared = _part(self.arrays, PREPARATION)
+        shapes = _PREPARED | ({"components": "ck"} if "components" in prepared else {})
+        check_arrays(prepared, shapes, source="the saved preparation")
+        kept, n_columns = prepared["kept"], len(self.card["feature_names"])
+        n_given = len(prepared.get("components", kept))
+        if not np.issubdtype(kept.dtype, np.integer) or not set(kept.tolist()) <= set(range(n_columns)):
+            raise ModuleFormatError(f"{source}: 'feature_names' do not fit the saved arrays; restore it.")
+        if (prepared["std"] <= 0).any() or self.regressor().n_features_in_ != n_given:
+            raise ModuleFormatError(f"{source}: the saved arrays do not fit each other; restore the files.")
 
     def frozen(self, *, features: bool, predictions: bool) -> FrozenColumns:
         """Load modules and featurizers, and see that they are the same.
@@ -250,6 +267,33 @@ class SavedProbe:
     def regressor(self) -> Any:
         """Return the regressor, fitted."""
         return regressor_from_state(self.card["regressor"], _part(self.arrays, REGRESSOR))
+
+
+def _check_card(card: Mapping[str, Any], source: str) -> None:
+    """See that what is told of columns and of sources is of as many."""
+    n_sources, owners = len(card["source_names"]), card["owners"]
+    counts = {"owners": len(card["feature_names"]), "importances": n_sources}
+    for name, expected in counts.items():
+        if len(card[name]) != expected:
+            raise ModuleFormatError(
+                f"{source}, field {name!r}: expected {expected} items, got {len(card[name])}; restore it."
+            )
+    if sorted(set(owners)) != list(range(n_sources)):
+        raise ModuleFormatError(f"{source}, field 'owners': expected all numbers below {n_sources}.")
+
+
+def _check_sources(sources: Mapping[str, Any], source: str) -> None:
+    """See that there are some, and that modules are there to which they refer."""
+    if not sources["sources"] and not sources["derived"]:
+        raise ModuleFormatError(f"{source}: 'sources' and 'derived' are empty; restore it.")
+    known = [one["sha256"] for one in sources["modules"]]
+    used = [one for one in sources["sources"] if isinstance(one, str)]
+    for one in (output for feature in sources["derived"] for output in feature["outputs"].values()):
+        if not isinstance(one, list) or [type(item) for item in one] != [str, int]:
+            raise ModuleFormatError(f"{source}, field 'outputs': expected checksum and number, got {one}.")
+        used.append(one[0])
+    if unknown := sorted(set(used) - set(known)):
+        raise ModuleFormatError(f"{source}: 'modules' lacks those with sha256 {unknown}; restore it.")
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

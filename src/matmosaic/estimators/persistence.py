@@ -224,8 +224,8 @@ def from_files(contents: SavedFiles, *, device: str | None = None) -> Any:
         estimator._restore(document, contents, contents.source)
     except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise ModuleFormatError(
-            f"{contents.source / ESTIMATOR_FILE} lacks a field or has one too many ({error!r}); "
-            "save the estimator again."
+            f"{contents.source / ESTIMATOR_FILE}, or a file beside it, lacks a field or has one too many "
+            f"({error!r}); save the estimator again."
         ) from error
     return estimator
 

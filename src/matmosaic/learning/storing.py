@@ -11,13 +11,36 @@ from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 
 from matmosaic.exceptions import InvalidParameterError, ModuleFormatError, suggest
-from matmosaic.learning.kernel_search import KernelRegressor
-from matmosaic.learning.kernels import KernelExpansion, LabelScale, SourceKernel
+from matmosaic.learning.kernel_search import PENALTIES, KernelRegressor
+from matmosaic.learning.kernels import TRANSFORMS, KernelExpansion, LabelScale, SourceKernel
 from matmosaic.learning.process import SourceProcess
 from matmosaic.learning.regressors import RIDGE_ALPHAS
 from matmosaic.learning.targets import TargetScale
+from matmosaic.modules._card_schema import NUMBER, OBJECT, record
+from matmosaic.modules._schema import check
 
-__all__ = ["regressor_from_state", "regressor_state"]
+__all__ = ["check_arrays", "regressor_from_state", "regressor_state"]
+
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_EXPANSION: dict[str, Any] = {
+    "offset": NUMBER,
+    "amplitude": {"type": "number", "minimum": 0},
+    "low": NUMBER,
+    "scale": record(mean=NUMBER, std=_POSITIVE, transform={"type": "string", "enum": TRANSFORMS}),
+    "best_params": OBJECT,
+    "best_score": NUMBER,
+}
+_FIELDS = {
+    "kernel": record(**_EXPANSION, method={"type": "string", "enum": tuple(PENALTIES)}),
+    "process": record(**_EXPANSION, noise=_POSITIVE, svr={"type": "boolean"}),
+    "ridge": record(intercept=NUMBER, alpha={"type": "number", "minimum": 0}),
+}
+_ROWS = {"rows": "nd", "dual": "n", "scales": "d", "slopes": "d"}
+_SHAPES = {
+    "kernel": _ROWS,
+    "process": {**_ROWS, "row_weights": "n", "source_weights": "s"},
+    "ridge": {"coef": "d"},
+}
 
 State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 
@@ -59,13 +82,40 @@ def regressor_from_state(state: Mapping[str, Any], arrays: Mapping[str, NDArray[
     Raises
     ------
     ModuleFormatError
-        If the state is of no known kind.
+        If the state is of no known kind, or if fields or arrays are not those of its kind.
     """
     rest = dict(state)
     kind = str(rest.pop("kind", None))
     if kind not in _KINDS:
         raise ModuleFormatError(suggest(kind, _KINDS, what="kind of regressor"))
+    check(rest, _FIELDS[kind], f"The saved regressor of kind {kind!r}")
+    check_arrays(arrays, _SHAPES[kind], source=f"the saved regressor of kind {kind!r}")
     return _KINDS[kind][2](rest, arrays)
+
+
+def check_arrays(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, str], *, source: str) -> None:
+    """Raise ModuleFormatError unless arrays are there, of numbers, with shapes that agree.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        By name.
+    shapes : mapping of str to str
+        A letter for each axis, of the same length in all arrays; such as ``{"rows": "nd", "dual": "n"}``.
+    source : str
+        What the message calls where they come from.
+    """
+    if arrays.keys() != shapes.keys():
+        raise ModuleFormatError(f"Arrays of {source} must be {sorted(shapes)}. Got {sorted(arrays)}.")
+    lengths: dict[str, int] = {}
+    for name, axes in shapes.items():
+        got = arrays[name].shape
+        expected = tuple(lengths.setdefault(axis, n) for axis, n in zip(axes, got, strict=False))
+        if len(got) != len(axes) or got != expected or np.isnan(arrays[name]).any():
+            raise ModuleFormatError(
+                f"Array {name!r} of {source} has shape {got}, which does not fit the others, or holds NaN. "
+                "Restore the files."
+            )
 
 
 def _expansion_state(regressor: KernelRegressor | SourceProcess) -> State:
