@@ -20,6 +20,7 @@ __all__ = ["Preparation", "Reduction", "prepare"]
 Reduction: TypeAlias = "Literal['relevance', 'pca'] | None"
 
 # Standard deviations: a row far outside of what was learnt from must not be far from all others.
+# Smaller than the bound of mixtures, where it only keeps a linear map finite: here it is about distances.
 LARGEST = 5.0
 COLUMNS_NAMED = 5
 
