@@ -163,7 +163,8 @@ def _merged(X: Array, y: Array, weight: Array) -> tuple[Array, Array, Array]:
         return X, y, weight
     order = np.argsort(first)
     kept = first[order]
-    return X[kept], y[kept], np.bincount(same.ravel(), weights=weight)[order]
+    total: Array = np.bincount(same.ravel(), weights=weight).astype(np.float64)
+    return X[kept], y[kept], total[order]
 
 
 def make_folds(n_rows: int, n_folds: int, rng: np.random.RandomState) -> list[Fold]:
