@@ -20,7 +20,11 @@ def test_regressors_are_cloned():
     assert got.alpha == 3.0
 
 
-@pytest.mark.parametrize("estimator", [5, Ridge, [], {"svr": 1}, object()], ids=repr)
+@pytest.mark.parametrize(
+    "estimator",
+    [5, Ridge, [], {"svr": 1}, pytest.param(pytest.param(object(), id="object"), id="object")],
+    ids=repr,
+)
 def test_what_is_no_regressor_is_refused(estimator):
     with pytest.raises(InvalidParameterError, match="'estimator' must be None, one of 'svr'"):
         make_regressor(estimator, 0)
