@@ -21,9 +21,7 @@ def test_regressors_are_cloned():
 
 
 @pytest.mark.parametrize(
-    "estimator",
-    [5, Ridge, [], {"svr": 1}, pytest.param(pytest.param(object(), id="object"), id="object")],
-    ids=repr,
+    "estimator", [5, Ridge, [], {"svr": 1}, object()], ids=["number", "class", "list", "dict", "object"]
 )
 def test_what_is_no_regressor_is_refused(estimator):
     with pytest.raises(InvalidParameterError, match="'estimator' must be None, one of 'svr'"):
