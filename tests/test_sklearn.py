@@ -172,8 +172,8 @@ def float64():
     ],
     expected_failed_checks=expected_to_fail,
 )
-# Labels of some checks are noise, which no module helps to predict, and rows of some are crystals that no module
-# tells apart.
+# Labels of some checks are noise, which no module helps to predict, and rows of some are crystals that no
+# module tells apart.
 @pytest.mark.filterwarnings("ignore::matmosaic.exceptions.NegativeTransferWarning")
 @pytest.mark.filterwarnings("ignore::matmosaic.exceptions.ConstantFeaturesWarning")
 @pytest.mark.usefixtures("float64")
